@@ -1,0 +1,41 @@
+"""The SQLAlchemy dialect for ClickHouse: what models and queries import, from one place."""
+
+from __future__ import annotations
+
+from sqlalchemy.dialects import registry
+
+from netra_chdb.dialect import base as _base  # noqa: F401  # declares the arguments of Column and Index
+from netra_chdb.dialect import functions as _functions  # noqa: F401  # registers func.quantile and its kin
+from netra_chdb.dialect.select import Select, select
+from netra_chdb.dialect.table_engines import (
+    AggregatingMergeTree,
+    Distributed,
+    Memory,
+    MergeTree,
+    ReplacingMergeTree,
+    ReplicatedAggregatingMergeTree,
+    ReplicatedMergeTree,
+    ReplicatedReplacingMergeTree,
+    SummingMergeTree,
+)
+from netra_chdb.dialect.types import *  # noqa: F403
+from netra_chdb.dialect.types import __all__ as _types
+from netra_chdb.dialect.view import MaterializedView
+
+__all__ = [
+    "AggregatingMergeTree",
+    "Distributed",
+    "MaterializedView",
+    "Memory",
+    "MergeTree",
+    "ReplacingMergeTree",
+    "ReplicatedAggregatingMergeTree",
+    "ReplicatedMergeTree",
+    "ReplicatedReplacingMergeTree",
+    "Select",
+    "SummingMergeTree",
+    "select",
+    *_types,
+]
+
+registry.register("clickhouse.chdb", "netra_chdb.dialect.chdb", "ChdbDialect")

@@ -1,0 +1,148 @@
+"""Python values as ClickHouse literals: the one place where a bound value becomes SQL text.
+
+Client-side rendering is what every server version and driver accepts (18.16 knows no ``{name:Type}``), and what
+clickhouse-driver does as well. Each literal carries its own type, so that comparing it with a column neither
+truncates microseconds nor reinterprets a zone, and no literal holds a line break or a bare quote.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import enum
+import ipaddress
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+__all__ = ["literal", "quote"]
+
+_ESCAPES: Final = str.maketrans(
+    {
+        "\\": "\\\\",
+        "'": "\\'",
+        "\0": "\\0",
+        "\b": "\\b",
+        "\f": "\\f",
+        "\n": "\\n",
+        "\r": "\\r",
+        "\t": "\\t",
+    }
+)
+
+
+def quote(text: str) -> str:
+    """Return ``text`` as a ClickHouse string literal.
+
+    Lone surrogates (bytes that were not UTF-8) are given back as the bytes that they stand for.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _bytes(text.encode("utf-8", "surrogateescape"))
+    return f"'{text.translate(_ESCAPES)}'"
+
+
+def _bytes(value: bytes | bytearray | memoryview) -> str:
+    return f"unhex('{bytes(value).hex()}')"
+
+
+def _int(value: int) -> str:
+    # A bare literal beyond 64 bits is read as Float64 by the server.
+    if -(2**63) <= value < 2**64:
+        return str(int(value))
+    if -(2**255) <= value < 2**255:
+        return f"toInt256('{int(value)}')"
+    if 0 <= value < 2**256:
+        return f"toUInt256('{int(value)}')"
+    raise OverflowError(f"ClickHouse's integers have at most 256 bits, this one has {value.bit_length()}")
+
+
+def _float(value: float) -> str:
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    text = repr(float(value))
+    # "1e22" without a point is still a float to the server, "-0.0" keeps its sign.
+    return text
+
+
+def _decimal(value: decimal.Decimal) -> str:
+    if not value.is_finite():
+        raise ValueError(f"ClickHouse's Decimal holds no {value}")
+    _, digits, exponent = value.as_tuple()
+    scale = max(0, -int(exponent))
+    width = max(len(digits) + max(0, int(exponent)), scale)
+    if width > 76:
+        raise OverflowError(f"ClickHouse's Decimal has at most 76 digits, this one has {width}")
+    function = "toDecimal128" if width <= 38 else "toDecimal256"
+    return f"{function}('{value:f}', {scale})"
+
+
+def _datetime(value: dt.datetime) -> str:
+    value = value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+    if value.microsecond == 0 and 1970 <= value.year <= 2105:
+        return f"toDateTime('{value:%Y-%m-%d %H:%M:%S}', 'UTC')"
+    return f"toDateTime64('{value.strftime('%Y').zfill(4)}-{value:%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+
+
+def _date(value: dt.date) -> str:
+    return f"to{'Date' if 1970 <= value.year < 2149 else 'Date32'}('{value.isoformat()}')"
+
+
+def _sequence(value: list[Any]) -> str:
+    return "[" + ", ".join(map(literal, value)) + "]"
+
+
+def _tuple(value: tuple[Any, ...]) -> str:
+    return "tuple(" + ", ".join(map(literal, value)) + ")"
+
+
+def _map(value: Mapping[Any, Any]) -> str:
+    return "map(" + ", ".join(literal(part) for item in value.items() for part in item) + ")"
+
+
+# In order: bool before int, datetime before date, enumerations before what they also are.
+_RENDERERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...]] = (
+    (type(None), lambda _: "NULL"),
+    (enum.Enum, lambda member: quote(member.name)),
+    (bool, lambda value: "true" if value else "false"),
+    (str, quote),
+    (int, _int),
+    (float, _float),
+    (dt.datetime, _datetime),
+    (dt.date, _date),
+    (decimal.Decimal, _decimal),
+    (uuid.UUID, lambda value: f"toUUID('{value}')"),
+    ((bytes, bytearray, memoryview), _bytes),
+    (ipaddress.IPv4Address, lambda value: f"toIPv4('{value}')"),
+    (ipaddress.IPv6Address, lambda value: f"toIPv6('{value}')"),
+    (list, _sequence),
+    (tuple, _tuple),
+    ((set, frozenset), lambda value: _sequence(sorted(value, key=repr))),
+    (Mapping, _map),
+)
+_BY_TYPE: dict[type, Callable[[Any], str]] = {}
+
+
+def literal(value: Any) -> str:
+    """Return ``value`` as a ClickHouse literal.
+
+    Raises:
+        TypeError: no ClickHouse literal stands for a value of this class.
+        ValueError, OverflowError: the value lies outside what ClickHouse can hold.
+    """
+    cls = type(value)
+    render = _BY_TYPE.get(cls)
+    if render is None:
+        for classes, candidate in _RENDERERS:
+            if isinstance(value, classes):
+                render = _BY_TYPE[cls] = candidate
+                break
+        else:
+            if hasattr(value, "item"):  # a NumPy scalar; NumPy itself is not imported for the question
+                return literal(value.item())
+            raise TypeError(f"no ClickHouse literal for a {cls.__module__}.{cls.__qualname__}")
+    return render(value)

@@ -1,0 +1,169 @@
+"""Reflection from ``system.*``: each question names its database, and views are told from tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.engine import reflection
+
+from netra_chdb.dialect import types
+from netra_chdb.dialect.type_parser import parse_type, split_arguments, unquote
+
+__all__ = ["Reflection"]
+
+_DEFAULT_KINDS = {"MATERIALIZED": "clickhouse_materialized", "ALIAS": "clickhouse_alias"}
+
+
+class Reflection:
+    """What the dialect answers to ``inspect()``.
+
+    Upstream asked for a primary key by table name alone, so two databases with a table of one name got each
+    other's; it kept the quotes of time zones, and left out codecs, indexes and MATERIALIZED columns.
+    """
+
+    default_schema_name: str
+
+    def _rows(self, connection: Any, sql: str, **parameters: Any) -> Any:
+        return connection.execute(sa.text(sql), parameters).all()
+
+    def _one(self, connection: Any, columns: str, table_name: str, schema: str | None) -> Any:
+        rows = self._rows(
+            connection,
+            f"SELECT {columns} FROM system.tables WHERE database = :database AND name = :name",  # noqa: S608
+            database=schema or self.default_schema_name,
+            name=table_name,
+        )
+        if not rows:
+            raise sa_exc.NoSuchTableError(f"{schema}.{table_name}" if schema else table_name)
+        return rows[0]
+
+    def has_table(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> bool:
+        return bool(
+            self._rows(
+                connection,
+                "SELECT 1 FROM system.tables WHERE database = :database AND name = :name",
+                database=schema or self.default_schema_name,
+                name=table_name,
+            )
+        )
+
+    def has_schema(self, connection: Any, schema_name: str, **kw: Any) -> bool:
+        return bool(self._rows(connection, "SELECT 1 FROM system.databases WHERE name = :name", name=schema_name))
+
+    @reflection.cache
+    def get_schema_names(self, connection: Any, **kw: Any) -> list[str]:
+        return [row[0] for row in self._rows(connection, "SELECT name FROM system.databases ORDER BY name")]
+
+    def _names(self, connection: Any, schema: str | None, condition: str) -> list[str]:
+        rows = self._rows(
+            connection,
+            "SELECT name FROM system.tables WHERE database = :database AND NOT is_temporary "  # noqa: S608
+            f"AND {condition} AND name NOT LIKE '.inner%' ORDER BY name",
+            database=schema or self.default_schema_name,
+        )
+        return [row[0] for row in rows]
+
+    @reflection.cache
+    def get_table_names(self, connection: Any, schema: str | None = None, **kw: Any) -> list[str]:
+        return self._names(connection, schema, "engine NOT LIKE '%View'")
+
+    @reflection.cache
+    def get_view_names(self, connection: Any, schema: str | None = None, **kw: Any) -> list[str]:
+        return self._names(connection, schema, "engine = 'View'")
+
+    @reflection.cache
+    def get_materialized_view_names(self, connection: Any, schema: str | None = None, **kw: Any) -> list[str]:
+        return self._names(connection, schema, "engine = 'MaterializedView'")
+
+    @reflection.cache
+    def get_view_definition(self, connection: Any, view_name: str, schema: str | None = None, **kw: Any) -> str:
+        return str(self._one(connection, "as_select", view_name, schema)[0])
+
+    @reflection.cache
+    def get_columns(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
+        rows = self._rows(
+            connection,
+            "SELECT name, type, default_kind, default_expression, comment, compression_codec FROM system.columns "
+            "WHERE database = :database AND table = :name ORDER BY position",
+            database=schema or self.default_schema_name,
+            name=table_name,
+        )
+        if not rows:
+            self._one(connection, "name", table_name, schema)
+        return [self._column(*row) for row in rows]
+
+    @staticmethod
+    def _column(name: str, type_name: str, kind: str, expression: str, comment: str, codec: str) -> dict[str, Any]:
+        type_ = parse_type(type_name)
+        column: dict[str, Any] = {
+            "name": name,
+            "type": type_,
+            "nullable": types.is_nullable(type_),
+            "default": expression if kind == "DEFAULT" else None,
+            "comment": comment or None,
+        }
+        options: dict[str, Any] = {}
+        if kind in _DEFAULT_KINDS:
+            options[_DEFAULT_KINDS[kind]] = sa.text(expression)
+        if codec:
+            options["clickhouse_codec"] = codec.removeprefix("CODEC(").removesuffix(")")
+        if options:
+            column["dialect_options"] = options
+        return column
+
+    @reflection.cache
+    def get_pk_constraint(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
+        key = self._one(connection, "primary_key", table_name, schema)[0]
+        columns = {column["name"] for column in self.get_columns(connection, table_name, schema)}
+        names = [unquote(part) for part in split_arguments(key or "")]
+        return {"constrained_columns": [name for name in names if name in columns], "name": None}
+
+    @reflection.cache
+    def get_indexes(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
+        rows = self._rows(
+            connection,
+            "SELECT name, expr, type_full, granularity FROM system.data_skipping_indices "
+            "WHERE database = :database AND table = :name ORDER BY name",
+            database=schema or self.default_schema_name,
+            name=table_name,
+        )
+        known = {column["name"] for column in self.get_columns(connection, table_name, schema)}
+        found = []
+        for name, expression, type_full, granularity in rows:
+            parts = [unquote(part) for part in split_arguments(expression)]
+            index: dict[str, Any] = {
+                "name": name,
+                "column_names": [part if part in known else None for part in parts],
+                "unique": False,
+                "dialect_options": {"clickhouse_type": type_full, "clickhouse_granularity": granularity},
+            }
+            if None in index["column_names"]:
+                index["expressions"] = parts
+            found.append(index)
+        return found
+
+    @reflection.cache
+    def get_table_comment(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
+        return {"text": self._one(connection, "comment", table_name, schema)[0] or None}
+
+    @reflection.cache
+    def get_engine(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
+        columns = "name, engine, engine_full, partition_key, sorting_key, primary_key, sampling_key"
+        return dict(self._one(connection, columns, table_name, schema)._mapping)
+
+    def get_foreign_keys(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
+        return []
+
+    def get_unique_constraints(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
+        return []
+
+    def get_check_constraints(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
+        return []
+
+    def get_temp_table_names(self, connection: Any, schema: str | None = None, **kw: Any) -> list[str]:
+        return []
+
+    def get_temp_view_names(self, connection: Any, schema: str | None = None, **kw: Any) -> list[str]:
+        return []

@@ -1,0 +1,80 @@
+"""Column types as DDL: SQLAlchemy's generic types become the ClickHouse type that loses nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clickhouse_sqlalchemy.drivers.compilers.typecompiler import ClickHouseTypeCompiler
+
+from netra_chdb.dialect import types
+from netra_chdb.dialect.literals import quote
+
+__all__ = ["TypeCompiler"]
+
+
+class TypeCompiler(ClickHouseTypeCompiler):
+    """``Mapped[int]`` is Int64, ``float`` Float64, ``str`` String, ``datetime`` DateTime64(6, 'UTC').
+
+    Upstream rendered Int32, Float32, a padded FixedString and DateTime (to the second).
+    """
+
+    def visit_string(self, type_: Any, **kw: Any) -> str:
+        return "String"
+
+    visit_text = visit_unicode = visit_unicode_text = visit_large_binary = visit_string
+    visit_VARCHAR = visit_CHAR = visit_TEXT = visit_BLOB = visit_string  # noqa: N815
+
+    def visit_fixedstring(self, type_: Any, **kw: Any) -> str:
+        return f"FixedString({type_.length})"
+
+    def visit_integer(self, type_: Any, **kw: Any) -> str:
+        return "Int64"
+
+    visit_big_integer = visit_BIGINT = visit_INTEGER = visit_integer  # noqa: N815
+
+    def visit_small_integer(self, type_: Any, **kw: Any) -> str:
+        return "Int16"
+
+    def visit_float(self, type_: Any, **kw: Any) -> str:
+        return "Float64"
+
+    visit_double = visit_float
+
+    def visit_numeric(self, type_: Any, **kw: Any) -> str:
+        precision = 38 if type_.precision is None else type_.precision
+        scale = 10 if type_.scale is None and type_.precision is None else type_.scale or 0
+        return f"Decimal({precision}, {scale})"
+
+    def visit_date(self, type_: Any, **kw: Any) -> str:
+        return "Date" if isinstance(type_, types.Date) else "Date32"
+
+    def visit_datetime(self, type_: Any, **kw: Any) -> str:
+        if not isinstance(type_, types.upstream.DateTime):
+            return "DateTime64(6, 'UTC')"
+        return f"DateTime({quote(type_.timezone)})" if type_.timezone else "DateTime"
+
+    visit_TIMESTAMP = visit_DATETIME = visit_datetime  # noqa: N815
+
+    def visit_datetime64(self, type_: Any, **kw: Any) -> str:
+        zone = f", {quote(type_.timezone)}" if type_.timezone else ""
+        return f"DateTime64({type_.precision}{zone})"
+
+    def visit_JSON(self, type_: Any, **kw: Any) -> str:  # noqa: N802
+        return "String"
+
+    def visit_enum(self, type_: Any, **kw: Any) -> str:
+        return self._render_enum("Enum8", type_)
+
+    def visit_enum8(self, type_: Any, **kw: Any) -> str:
+        return self._render_enum("Enum8", type_)
+
+    def visit_enum16(self, type_: Any, **kw: Any) -> str:
+        return self._render_enum("Enum16", type_)
+
+    def _render_enum(self, db_type: str, type_: Any, **kw: Any) -> str:
+        numbers = getattr(type_, "numbers", None) or {
+            name: number for number, name in enumerate(type_.enums, start=1)
+        }
+        if db_type == "Enum8" and not all(-128 <= number <= 127 for number in numbers.values()):
+            db_type = "Enum16"
+        return f"{db_type}({', '.join(f'{quote(name)} = {number}' for name, number in numbers.items())})"

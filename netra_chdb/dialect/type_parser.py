@@ -1,0 +1,121 @@
+"""ClickHouse's type names, as the server prints them, read back into type objects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlalchemy.sql import sqltypes
+
+from netra_chdb.dialect import types
+
+__all__ = ["parse_type", "split_arguments"]
+
+_NAMED: Final = re.compile(r"^(?:`((?:[^`\\]|\\.|``)*)`|(\w+))\s+(\S.*)$", re.DOTALL)
+_ENUM_ITEM: Final = re.compile(r"^'((?:[^'\\]|\\.|'')*)'\s*=\s*(-?\d+)$", re.DOTALL)
+_UNESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_SPECIAL: Final = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "f": "\f"}
+
+_PLAIN: Final[dict[str, Any]] = {
+    name: getattr(types, name)
+    for name in (
+        *("Int8", "Int16", "Int32", "Int64", "Int128", "Int256"),
+        *("UInt8", "UInt16", "UInt32", "UInt64", "UInt128", "UInt256"),
+        *("Float32", "Float64", "String", "UUID", "Date", "Date32", "IPv4", "IPv6"),
+    )
+} | {"Bool": types.Boolean, "Boolean": types.Boolean}
+
+
+def split_arguments(text: str, separator: str = ",") -> list[str]:
+    """Split ``text`` at ``separator`` outside quotes and brackets; the parts come stripped.
+
+    >>> split_arguments("String, Map(String, UInt8), 'a,b'")
+    ['String', 'Map(String, UInt8)', "'a,b'"]
+    """
+    parts, depth, start, position = [], 0, 0, 0
+    while position < len(text):
+        char = text[position]
+        if char in "'`\"":
+            position += 1
+            while position < len(text) and text[position] != char:
+                position += 2 if text[position] == "\\" else 1
+        elif char in "([":
+            depth += 1
+        elif char in ")]":
+            depth -= 1
+        elif depth == 0 and text.startswith(separator, position):
+            parts.append(text[start:position].strip())
+            start = position + len(separator)
+        position += 1
+    parts.append(text[start:].strip())
+    return [part for part in parts if part]
+
+
+def unquote(text: str) -> str:
+    """Return the text of a quoted ClickHouse literal or identifier."""
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'`\"":
+        quote = text[0]
+        body = text[1:-1].replace(quote * 2, quote)
+        return _UNESCAPE.sub(lambda match: _SPECIAL.get(match[1], match[1]), body)
+    return text
+
+
+def _enum(cls: Any, arguments: list[str]) -> Any:
+    numbers = {}
+    for argument in arguments:
+        match = _ENUM_ITEM.match(argument)
+        if match is None:
+            raise ValueError(f"not an item of an Enum: {argument}")
+        numbers[unquote(f"'{match[1]}'")] = int(match[2])
+    return cls(*numbers, numbers=numbers)
+
+
+def _tuple(arguments: list[str]) -> Any:
+    # A named element is "name Type"; the names are not kept yet, the values come as a plain tuple.
+    inner = []
+    for argument in arguments:
+        match = _NAMED.match(argument)
+        inner.append(parse_type(match[3] if match and "(" not in argument.split()[0] else argument))
+    return types.Tuple(*inner)
+
+
+def _aggregate(cls: Any, arguments: list[str]) -> Any:
+    return cls(arguments[0], *[parse_type(argument) for argument in arguments[1:]])
+
+
+_WITH_ARGUMENTS: Final[dict[str, Callable[[list[str]], Any]]] = {
+    "Nullable": lambda args: types.Nullable(parse_type(args[0])),
+    "LowCardinality": lambda args: types.LowCardinality(parse_type(args[0])),
+    "Array": lambda args: types.Array(parse_type(args[0])),
+    "Map": lambda args: types.Map(parse_type(args[0]), parse_type(args[1])),
+    "Tuple": _tuple,
+    "FixedString": lambda args: types.FixedString(int(args[0])),
+    "Decimal": lambda args: types.Decimal(*map(int, args)),
+    "DateTime": lambda args: types.DateTime(*map(unquote, args)),
+    "DateTime64": lambda args: types.DateTime64(int(args[0]), unquote(args[1]) if len(args) > 1 else None),
+    "Enum8": lambda args: _enum(types.Enum8, args),
+    "Enum16": lambda args: _enum(types.Enum16, args),
+    "AggregateFunction": lambda args: _aggregate(types.AggregateFunction, args),
+    "SimpleAggregateFunction": lambda args: _aggregate(types.SimpleAggregateFunction, args),
+}
+
+
+def parse_type(text: str) -> Any:
+    """Return the type object of a type name such as ``LowCardinality(Nullable(String))``.
+
+    A type that this package does not know comes back as SQLAlchemy's ``NullType``.
+    """
+    text = text.strip()
+    name, bracket, rest = text.partition("(")
+    if not bracket:
+        plain = _PLAIN.get(text)
+        if plain is not None:
+            return plain()
+        if text == "DateTime":
+            return types.DateTime()
+        return sqltypes.NullType()
+    build = _WITH_ARGUMENTS.get(name)
+    if build is None or not rest.endswith(")"):
+        return sqltypes.NullType()
+    return build(split_arguments(rest[:-1]))

@@ -1,0 +1,389 @@
+"""ClickHouse's column types: clickhouse-sqlalchemy's, corrected, and re-exported from one place.
+
+Corrected here: wrappers (``Nullable``, ``LowCardinality``, ``Array``) that forgot what they wrap, times
+that lost their zone or their microseconds, types whose cache key left out what they contain,
+enumerations of plain strings, JSON payloads.
+
+Python values, everywhere: ``int``, ``float``, ``str`` (or ``bytes`` for a ``String`` that is not UTF-8),
+``bool``, ``decimal.Decimal``, ``uuid.UUID``, ``datetime.date``, aware ``datetime.datetime`` in UTC (a naive
+one that is bound means UTC), ``list``, ``tuple``, ``dict``, ``ipaddress`` addresses, ``None`` for NULL.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+from clickhouse_sqlalchemy import types as upstream
+from clickhouse_sqlalchemy.types import (
+    UUID,
+    Boolean,
+    Date,
+    Date32,
+    Decimal,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Int128,
+    Int256,
+    IPv4,
+    IPv6,
+    UInt8,
+    UInt16,
+    UInt32,
+    UInt64,
+    UInt128,
+    UInt256,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.type_api import to_instance
+
+__all__ = [
+    "UUID",
+    "AggregateFunction",
+    "Array",
+    "Boolean",
+    "Date",
+    "Date32",
+    "DateTime",
+    "DateTime64",
+    "Decimal",
+    "Enum8",
+    "Enum16",
+    "FixedString",
+    "Float32",
+    "Float64",
+    "IPv4",
+    "IPv6",
+    "Int8",
+    "Int16",
+    "Int32",
+    "Int64",
+    "Int128",
+    "Int256",
+    "JSONText",
+    "LowCardinality",
+    "Map",
+    "Nullable",
+    "SimpleAggregateFunction",
+    "String",
+    "Tuple",
+    "UInt8",
+    "UInt16",
+    "UInt32",
+    "UInt64",
+    "UInt128",
+    "UInt256",
+    "unwrap",
+]
+
+Processor: TypeAlias = Callable[[Any], Any]
+
+
+class String(upstream.String):
+    """``String``, of any length: a length that is given is not rendered (upstream made it a padded FixedString)."""
+
+
+class FixedString(upstream.String):
+    """``FixedString(length)``: exactly ``length`` bytes, shorter values padded with zero bytes by the server."""
+
+    __visit_name__ = "fixedstring"
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+
+
+class _Float(upstream.Float):
+    # sqlalchemy.Float converts each value of a result with float() for dialects with native decimals.
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        return None
+
+
+class Float32(_Float):
+    """``Float32``."""
+
+    __visit_name__ = "float32"
+
+
+class Float64(_Float):
+    """``Float64``."""
+
+    __visit_name__ = "float64"
+
+
+def _utc(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, dt.datetime):
+        raise TypeError(f"a datetime is needed, not {type(value).__name__}")
+    if value.tzinfo is None:
+        return value.replace(tzinfo=dt.UTC)
+    return value.astimezone(dt.UTC)
+
+
+class DateTime(upstream.DateTime):
+    """``DateTime``, to the second; a naive value means UTC."""
+
+    def bind_processor(self, dialect: Dialect) -> Processor:
+        return _utc
+
+
+class DateTime64(upstream.DateTime64):
+    """``DateTime64(precision, timezone)``; a naive value means UTC.
+
+    Args:
+        precision: digits after the second, 0 to 9; Python keeps six.
+        timezone: the zone that the server displays and truncates in.
+    """
+
+    def __init__(self, precision: int = 6, timezone: str | None = "UTC") -> None:
+        super().__init__(precision, timezone)
+
+    def bind_processor(self, dialect: Dialect) -> Processor:
+        return _utc
+
+
+class _Enum(upstream.Enum):
+    """An enumeration of names; ``numbers`` are what ClickHouse stores for them.
+
+    Args:
+        enums: the names in order, or one ``enum.Enum`` class.
+        numbers: the number of each name; by default a class's own integer values, else 1, 2, 3, ...
+            Give them once names exist in a table: a name inserted in the middle would shift the rest.
+    """
+
+    def __init__(self, *enums: Any, numbers: Mapping[str, int] | None = None, **kw: Any) -> None:
+        kw.setdefault("validate_strings", True)
+        super().__init__(*enums, **kw)
+        self.numbers: dict[str, int] = dict(numbers) if numbers else self._numbers_by_default()
+
+    def _numbers_by_default(self) -> dict[str, int]:
+        cls = self.enum_class
+        if cls is not None and all(isinstance(member.value, int) for member in cls):
+            return {name: member.value for name, member in cls.__members__.items()}
+        return {name: number for number, name in enumerate(self.enums, start=1)}
+
+    def adapt(self, cls: type[Any], **kw: Any) -> Any:
+        adapted = super().adapt(cls, **kw)
+        if isinstance(adapted, _Enum):
+            adapted.numbers = self.numbers
+        return adapted
+
+    @property
+    def _static_cache_key(self) -> Any:
+        return (type(self), self.enum_class, tuple(self.numbers.items()))
+
+
+class Enum8(_Enum):
+    """``Enum8``: up to 256 names, numbers from -128 to 127."""
+
+    __visit_name__ = "enum8"
+
+
+class Enum16(_Enum):
+    """``Enum16``: numbers from -32768 to 32767."""
+
+    __visit_name__ = "enum16"
+
+
+class JSONText(sa.types.TypeDecorator[Any]):
+    """A JSON document in a ``String`` column: what comes back is what went in, nulls and key order included.
+
+    ClickHouse's own ``JSON`` type drops nulls and splits keys at dots, so a payload of an application's own
+    does not survive it. Query inside it with ``JSONExtract...`` functions.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        if value is None or value == "":
+            return {} if value == "" else None
+        return json.loads(value)
+
+    @property
+    def python_type(self) -> type[Any]:
+        return dict
+
+
+def _element(type_: Any, dialect: Dialect, kind: str) -> Processor | None:
+    impl = type_.dialect_impl(dialect)
+    if kind == "bind":
+        found: Processor | None = impl.bind_processor(dialect)
+    elif kind == "literal":
+        found = impl.literal_processor(dialect)
+    else:
+        found = impl.result_processor(dialect, None)
+    return found
+
+
+class _Wrapper:
+    """What ``Nullable`` and ``LowCardinality`` add to upstream's: they behave as what they wrap."""
+
+    nested_type: Any
+
+    @property
+    def comparator_factory(self) -> Any:
+        return self.nested_type.comparator_factory
+
+    @property
+    def python_type(self) -> type[Any]:
+        found: type[Any] = self.nested_type.python_type
+        return found
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        return self.nested_type.coerce_compared_value(op, value)
+
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
+        return _optional(_element(self.nested_type, dialect, "bind"))
+
+    def literal_processor(self, dialect: Dialect) -> Processor | None:
+        return _element(self.nested_type, dialect, "literal")
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
+        return _optional(_element(self.nested_type, dialect, "result"))
+
+
+def _optional(process: Processor | None) -> Processor | None:
+    if process is None:
+        return None
+    return lambda value: None if value is None else process(value)
+
+
+class Nullable(_Wrapper, upstream.Nullable):
+    """``Nullable(T)``."""
+
+
+class LowCardinality(_Wrapper, upstream.LowCardinality):
+    """``LowCardinality(T)``: a dictionary; for columns with few distinct values."""
+
+
+class Array(upstream.Array):
+    """``Array(T)``: a list."""
+
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
+        return _each(_element(self.item_type_impl, dialect, "bind"))
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
+        return _each(_element(self.item_type_impl, dialect, "result"))
+
+
+def _each(process: Processor | None) -> Processor | None:
+    if process is None:
+        return None
+    return lambda values: None if values is None else [process(value) for value in values]
+
+
+class Map(upstream.Map):
+    """``Map(K, V)``: a dict."""
+
+    def __init__(self, key_type: Any, value_type: Any) -> None:
+        super().__init__(to_instance(key_type), to_instance(value_type))
+
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
+        return self._values(_element(self.value_type, dialect, "bind"))
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
+        return self._values(_element(self.value_type, dialect, "result"))
+
+    @staticmethod
+    def _values(process: Processor | None) -> Processor | None:
+        if process is None:
+            return None
+        return lambda items: None if items is None else {key: process(value) for key, value in items.items()}
+
+    @property
+    def python_type(self) -> type[Any]:
+        return dict
+
+
+class _Contains:
+    """A cache key of what is inside: SQLAlchemy's reads keyword arguments only, these take ``*nested_types``."""
+
+    nested_types: Any
+
+    @property
+    def _static_cache_key(self) -> Any:
+        inner = tuple(to_instance(nested)._static_cache_key for nested in self.nested_types)
+        return (type(self), str(getattr(self, "agg_func", "")), inner)
+
+
+class Tuple(_Contains, upstream.Tuple):
+    """``Tuple(T1, T2, ...)``: a tuple."""
+
+    def __init__(self, *nested_types: Any) -> None:
+        super().__init__(*[to_instance(nested) for nested in nested_types])
+
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
+        return self._positions([_element(nested, dialect, "bind") for nested in self.nested_types])
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
+        return self._positions([_element(nested, dialect, "result") for nested in self.nested_types])
+
+    @staticmethod
+    def _positions(processes: list[Processor | None]) -> Processor | None:
+        if not any(processes):
+            return None
+        return lambda values: (
+            None
+            if values is None
+            else tuple(
+                process(value) if process else value for process, value in zip(processes, values, strict=True)
+            )
+        )
+
+    @property
+    def python_type(self) -> type[Any]:
+        return tuple
+
+
+class AggregateFunction(_Contains, upstream.AggregateFunction):
+    """``AggregateFunction(name, T, ...)``: a state; read it with the function's ``-Merge``.
+
+    The function is given as text (``"quantilesExact(0.5, 0.95)"``): upstream cannot render one with parameters.
+    """
+
+
+class SimpleAggregateFunction(_Contains, upstream.SimpleAggregateFunction):
+    """``SimpleAggregateFunction(name, T)``: the value is the state; read it with the function itself."""
+
+
+def unwrap(type_: Any) -> Any:
+    """Return ``type_`` without its ``LowCardinality`` and ``Nullable`` layers, decorators included.
+
+    >>> unwrap(LowCardinality(Nullable(String())))
+    String()
+    """
+    while True:
+        if isinstance(type_, _Wrapper):
+            type_ = type_.nested_type
+        elif isinstance(type_, SimpleAggregateFunction):
+            type_ = type_.nested_types[0]
+        else:
+            return type_
+
+
+def is_nullable(type_: Any) -> bool:
+    """Whether ``type_`` itself accepts NULL."""
+    while isinstance(type_, _Wrapper):
+        if isinstance(type_, Nullable):
+            return True
+        type_ = type_.nested_type
+    return False
+
+
+def enum_of(cls: type[enum.Enum]) -> _Enum:
+    """The smallest ClickHouse enumeration that holds ``cls``."""
+    candidate = Enum8(cls)
+    numbers = candidate.numbers.values()
+    return candidate if all(-128 <= number <= 127 for number in numbers) else Enum16(cls)

@@ -1,0 +1,87 @@
+"""What every test shares: real engines, one database directory for the run, a database of its own for each test.
+
+A contract test takes ``engine`` and runs on each driver of ``DRIVERS``; a driver joins by adding a line there.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+import netra_chdb.dialect  # noqa: F401  # registers the dialect's names
+
+
+def require(component: str, reason: str) -> None:
+    """Skip for want of ``component``; fail where the environment promised that everything is there."""
+    if os.environ.get("NETRA_TEST_REQUIRE") == "all":
+        pytest.fail(f"{component} is missing and NETRA_TEST_REQUIRE=all promised it: {reason}")
+    pytest.skip(f"needs {component}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The embedded engine; chDB opens one directory a process, so the run has one."""
+    try:
+        import chdb  # noqa: F401
+    except ImportError as error:
+        require("chdb", str(error))
+    path: Path = tmp_path_factory.mktemp("embedded") / "netra.chdb"
+    return f"clickhouse+chdb:///{path}"
+
+
+DRIVERS: dict[str, str] = {
+    # driver: the fixture that gives its URL
+    "chdb": "embedded_url",
+}
+
+
+@pytest.fixture(scope="session", params=list(DRIVERS))
+def url(request: pytest.FixtureRequest) -> str:
+    """Each driver's URL in turn."""
+    found: str = request.getfixturevalue(DRIVERS[request.param])
+    return found
+
+
+@pytest.fixture(scope="session")
+def engine(url: str) -> Iterator[sa.Engine]:
+    """A plain SQLAlchemy engine on each driver in turn."""
+    engine = sa.create_engine(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def embedded(embedded_url: str) -> Iterator[sa.Engine]:
+    """A plain SQLAlchemy engine on the embedded engine."""
+    engine = sa.create_engine(embedded_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def make_database() -> Iterator[Callable[[sa.Engine], str]]:
+    """Create databases with names of their own; they are dropped when the test ends."""
+    made: list[tuple[sa.Engine, str]] = []
+
+    def make(engine: sa.Engine) -> str:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        with engine.connect() as connection:
+            connection.execute(sa.schema.CreateSchema(name))
+        made.append((engine, name))
+        return name
+
+    yield make
+    for engine, name in made:
+        with engine.connect() as connection:
+            connection.execute(sa.schema.DropSchema(name, if_exists=True))
+
+
+@pytest.fixture
+def database(engine: sa.Engine, make_database: Callable[[sa.Engine], str]) -> str:
+    """A fresh, empty database on ``engine``."""
+    return make_database(engine)

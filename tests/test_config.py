@@ -1,0 +1,418 @@
+"""What Config reads, what it refuses, and that it never shows a password."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
+from sqlalchemy.engine import URL, make_url
+
+from netra_chdb import config as config_module
+from netra_chdb.config import Config
+from netra_chdb.errors import ConfigError
+
+MARKER = "Zq7-marker-Xk2"
+SERVER_URL = f"clickhouse+chhttp://u:{MARKER}@db.example:8443/metrics?secure=true"
+
+# Of every setting: its default; another valid value as the environment spells it; what the field then holds.
+SETTINGS: dict[str, tuple[Any, str, Any]] = {
+    "url": (None, SERVER_URL, SecretStr(SERVER_URL)),
+    "host": (None, "db.example", "db.example"),
+    "port": (None, "9000", 9000),
+    "user": ("default", "ann", "ann"),
+    "password": (SecretStr(""), MARKER, SecretStr(MARKER)),
+    "password_file": (None, os.devnull, Path(os.devnull)),
+    "db": (None, "metrics", "metrics"),
+    "secure": (None, "true", True),
+    "path": (Path("./netra.chdb"), "/data/ch", Path("/data/ch")),
+    "mode": ("normal", "degraded", "degraded"),
+    "cluster": (None, "main", "main"),
+    "redis_url": (None, f"redis://:{MARKER}@r", SecretStr(f"redis://:{MARKER}@r")),
+    "spool_dir": (Path("./netra.spool"), "/data/spool", Path("/data/spool")),
+    "spool_max_bytes": (10 * 2**30, "1048576", 1048576),
+    "flush_rows": (10_000, "7", 7),
+    "flush_interval": (1.0, "0.25", 0.25),
+    "retry_max_attempts": (5, "1", 1),
+    "retry_initial_delay": (1.0, "0.5", 0.5),
+    "retry_max_delay": (30.0, "8", 8.0),
+    "retry_exponential_base": (2.0, "1", 1.0),
+    "retry_jitter": (True, "false", False),
+    "attempt_timeout": (15.0, "3", 3.0),
+    "retry_budget_tokens": (500, "0", 0),
+    "pool_size": (5, "1", 1),
+    "max_overflow": (10, "0", 0),
+    "pool_timeout": (30.0, "2", 2.0),
+    "pool_recycle": (3600.0, "60", 60.0),
+    "health_check_interval": (60.0, "5", 5.0),
+    "breaker_fail_max": (5, "1", 1),
+    "breaker_reset_timeout": (30.0, "0.1", 0.1),
+    "breaker_half_open_calls": (3, "1", 1),
+    "stale_if_error": (300.0, "0", 0.0),
+}
+LEAST = {
+    "more than 0": "flush_interval retry_initial_delay retry_max_delay attempt_timeout pool_timeout pool_recycle "
+    "health_check_interval breaker_reset_timeout",
+    "at least 1": "spool_max_bytes flush_rows retry_max_attempts pool_size breaker_fail_max breaker_half_open_calls",
+    "at least 0": "retry_budget_tokens max_overflow stale_if_error",
+}
+
+Refuse = Callable[..., tuple[str, list[str]]]
+
+
+def variable(name: str) -> str:
+    return "REDIS_URL" if name == "redis_url" else f"CLICKHOUSE_{name.upper()}"
+
+
+def refusal(**settings: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Config(**settings)
+    return str(caught.value)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("CLICKHOUSE_") or name.upper() == "REDIS_URL":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(params=["variable", "keyword"])
+def refuse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """Have a Config of the given settings refused; return the message and each setting's name in it."""
+
+    def refuse(**settings: str) -> tuple[str, list[str]]:
+        if request.param == "keyword":
+            return refusal(**settings), [f"keyword argument {name!r}" for name in settings]
+        for name, value in settings.items():
+            monkeypatch.setenv(variable(name), value)
+        return refusal(), [variable(name) for name in settings]
+
+    return refuse
+
+
+def test_every_setting_has_its_default_and_a_description() -> None:
+    assert {name: getattr(Config(), name) for name in Config.model_fields} == {
+        name: default for name, (default, _, _) in SETTINGS.items()
+    }
+    assert [name for name, field in Config.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_has_its_variable_and_a_keyword_beats_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, text, value = SETTINGS[name]
+    more: dict[str, Any] = {"host": "h"} if name == "port" else {}
+    monkeypatch.setenv(variable(name), text)
+    assert getattr(Config(**more), name) == value
+    monkeypatch.setenv(variable(name), "no such thing")
+    assert getattr(Config(**more, **{name: text}), name) == value
+
+
+def test_empty_variables_and_those_of_other_tools_count_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SETTINGS:
+        monkeypatch.setenv(variable(name), "")
+    for name in ("CLICKHOUSE_VERSION", "CLICKHOUSE_REDIS_URL", "PATH", "USER", "HOST", "URL"):
+        monkeypatch.setenv(name, "of another tool")
+    assert Config() == Config.model_construct()
+    assert Config().sqlalchemy_url == Config.model_construct().sqlalchemy_url
+
+
+def test_is_immutable_and_says_so_without_the_value() -> None:
+    config = Config(password="first")
+    with pytest.raises(ConfigError, match="'password'") as caught:
+        config.password = MARKER  # type: ignore[assignment]
+    assert MARKER not in everything_told_by(caught.value)
+    assert config.password.get_secret_value() == "first"
+
+
+def test_embedded_when_nothing_is_configured() -> None:
+    assert Config().is_embedded
+    assert Config().sqlalchemy_url == URL.create("clickhouse+chdb", database="netra.chdb")
+    assert str(Config(path="/abs/dir").sqlalchemy_url) == "clickhouse+chdb:////abs/dir"
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({}, "clickhouse+chhttp://default@h:8123"),
+        ({"secure": True}, "clickhouse+chhttp://default@h:8443?secure=true"),
+        ({"port": 8123}, "clickhouse+chhttp://default@h:8123"),
+        ({"port": 8123, "secure": False}, "clickhouse+chhttp://default@h:8123"),
+        ({"port": 8443}, "clickhouse+chhttp://default@h:8443?secure=true"),
+        ({"port": 9000}, "clickhouse+chnative://default@h:9000"),
+        ({"port": 9440}, "clickhouse+chnative://default@h:9440?secure=true"),
+        ({"port": 1234}, "clickhouse+chhttp://default@h:1234"),
+        ({"port": 1234, "secure": True}, "clickhouse+chhttp://default@h:1234?secure=true"),
+        ({"user": "ann", "db": "metrics"}, "clickhouse+chhttp://ann@h:8123/metrics"),
+    ],
+)
+def test_from_a_host(settings: dict[str, Any], url: str) -> None:
+    config = Config(host="h", **settings)
+    assert config.sqlalchemy_url.render_as_string(hide_password=False) == url
+    assert not config.is_embedded
+
+
+def test_hosts_without_a_password() -> None:
+    for host in ("h", "db-1.example.com", "under_score", "10.0.0.1", "::1", "fe80::1%eth0"):
+        assert Config(host=host).sqlalchemy_url.host == host
+        assert Config(host=host).sqlalchemy_url.password is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "clickhouse+chdb://",
+        "clickhouse+chdb:///relative/dir",
+        "clickhouse+chdb:////abs/d@r",
+        "clickhouse+chhttp://u:p%40w@h:8443/db?secure=true",
+        "clickhouse+chnative://u:pw@h:9000/db?alt_hosts=h2,h3:9001",
+    ],
+)
+def test_a_whole_url_is_taken_as_it_is(url: str) -> None:
+    config = Config(url=url)
+    assert config.sqlalchemy_url == make_url(url)
+    assert config.is_embedded is url.startswith("clickhouse+chdb:")
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("password", ["", f" {MARKER}\r\nä", f"{MARKER}\n"])
+def test_password_file_is_read_once_without_its_newline(password: str, ending: str, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(f"{password}{ending}".encode())
+    config = Config(host="h", password_file=file)
+    file.unlink()
+    expected = password if ending else password.removesuffix("\n")
+    assert config.sqlalchemy_url.password == config.password.get_secret_value() == expected
+    assert MARKER not in repr(config)
+
+
+def test_password_file_that_is_missing_is_named(refuse: Refuse, tmp_path: Path) -> None:
+    file = tmp_path / ("long" * 30) / "p@ssword"
+    message, names = refuse(password_file=str(file))
+    assert message == f"{names[0]} is {str(file)!r}, which cannot be read: No such file or directory"
+
+
+def test_password_file_that_is_not_text_is_named_but_not_quoted(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(MARKER.encode() + b"\xff")
+    with pytest.raises(ConfigError, match="is not UTF-8 text") as caught:
+        Config(password_file=file)
+    assert str(file) in str(caught.value)
+    told = everything_told_by(caught.value)
+    assert MARKER not in told
+    assert "0xff" not in told
+
+
+@pytest.mark.parametrize("part", ["host", "port", "user", "password", "password_file", "db", "secure", "path"])
+def test_conflict_url_and_a_part(part: str, refuse: Refuse) -> None:
+    default, other, _ = SETTINGS[part]
+    for value in (other, str(default)) if part in ("user", "path") else (other,):
+        message, (first, second) = refuse(url=SERVER_URL, **{part: value})
+        assert message == f"{first} and {second} are in conflict: give either the whole URL or its parts"
+
+
+def test_conflict_host_and_path(refuse: Refuse) -> None:
+    message, (first, second) = refuse(host="h", path="netra.chdb")
+    assert message.startswith(f"{first} and {second} are in conflict")
+
+
+def test_conflict_port_without_host(refuse: Refuse) -> None:
+    message, (name,) = refuse(port="9000")
+    assert message == f"{name} is 9000, but there is no host: give CLICKHOUSE_HOST too"
+
+
+def test_conflict_password_and_password_file(refuse: Refuse) -> None:
+    message, (first, second) = refuse(password=MARKER, password_file=os.devnull)
+    assert message == f"{first} and {second} are in conflict: give only one of them"
+
+
+@pytest.mark.parametrize(
+    ("secure", "port", "kind"),
+    [("false", 9440, "with"), ("false", 8443, "with"), ("true", 9000, "without"), ("true", 8123, "without")],
+)
+def test_conflict_secure_and_port(secure: str, port: int, kind: str, refuse: Refuse) -> None:
+    message, (_, port_name, secure_name) = refuse(host="h", port=str(port), secure=secure)
+    assert f"{secure_name} is {secure} and {port_name} is {port}" in message
+    assert f"ClickHouse's port {kind} TLS" in message
+
+
+def test_conflict_between_a_keyword_and_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKHOUSE_HOST", "h")
+    monkeypatch.setenv("CLICKHOUSE_PORT", "9000")
+    assert "keyword argument 'url' and CLICKHOUSE_HOST, CLICKHOUSE_PORT are in" in refusal(url=SERVER_URL)
+    assert Config(url=SERVER_URL, host=None, port=None).sqlalchemy_url == make_url(SERVER_URL)
+
+
+def test_conflict_all_are_told_at_once() -> None:
+    message = refusal(port=9440, secure=False, password_file="/no/such/file")
+    assert message.startswith("3 problems in the configuration:\n")
+    assert len(message.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("host", "h:9000", "the server's name or IP address, without scheme, port or password"),
+        ("host", "http://h", "the server's name or IP address, without scheme, port or password"),
+        ("port", "tcp://10.0.0.1:9000", "at least 1, at most 65535"),
+        ("port", "0", "at least 1, at most 65535"),
+        ("port", "65536", "at least 1, at most 65535"),
+        ("secure", "perhaps", "true or false"),
+        ("mode", "degrade", "'normal' or 'degraded'"),
+        ("retry_jitter", "full", "true or false"),
+        ("attempt_timeout", "15s", "seconds that one attempt may take, more than 0"),
+        ("retry_max_delay", "inf", "a finite number"),
+        ("stale_if_error", "nan", "a finite number"),
+        *[(name, "-1" if least == "at least 0" else "0", least) for least in LEAST for name in LEAST[least].split()],
+        ("retry_exponential_base", "0.5", "at least 1"),
+    ],
+)
+def test_wrong_values_are_told_with_name_value_and_what_is_allowed(
+    name: str, value: str, allowed: str, refuse: Refuse
+) -> None:
+    message, names = refuse(**{name: value})
+    assert message.startswith(f"{names[0]} is {value!r}: ")
+    assert allowed in message
+    assert len(message.splitlines()) == 1
+
+
+def test_wrong_values_names_are_not_empty() -> None:
+    for name in ("host", "user", "db", "cluster"):
+        assert refusal(**{name: ""}).startswith(f"keyword argument {name!r} is ''")
+
+
+def test_wrong_values_all_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLICKHOUSE_MODE", "off")
+    monkeypatch.setenv("CLICKHOUSE_POOL_SIZE", "many")
+    heading, *lines = refusal(port=0, hots="h").splitlines()
+    assert heading == "4 problems in the configuration:"
+    assert sorted(line.split(" is ")[0] for line in lines) == [
+        "CLICKHOUSE_MODE",
+        "CLICKHOUSE_POOL_SIZE",
+        "keyword argument 'hots'",
+        "keyword argument 'port'",
+    ]
+
+
+def test_wrong_values_long_values_are_shortened() -> None:
+    message = refusal(mode="x" * 10_000)
+    assert "'xxx" in message
+    assert len(message) < 300
+
+
+def test_wrong_values_unknown_keywords() -> None:
+    for name in ("hots", "HOTS", "clickhouse_hots", "CLICKHOUSE_HOST"):
+        assert refusal(**{name: "h"}) == f"keyword argument {name!r} is unknown; did you mean 'host'?"
+    assert refusal(zzz=1).endswith(f"'zzz' is unknown; allowed: {', '.join(Config.model_fields)}")
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "clickhouse", "clickhouse+native", "http", "CLICKHOUSE+CHDB"])
+def test_wrong_values_unknown_schemes(scheme: str, refuse: Refuse) -> None:
+    message, names = refuse(url=f"{scheme}://u:{MARKER}@h/db")
+    assert message == (
+        f"{names[0]} is not shown here: it has the unknown scheme {scheme!r}; allowed: a SQLAlchemy URL "
+        "whose scheme is clickhouse+chdb, clickhouse+chhttp or clickhouse+chnative"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        (MARKER, "is not a URL"),
+        ("", "is not a URL"),
+        (f"clickhouse+chhttp://h:{MARKER}/db", "is not a URL"),
+        (f"clickhouse+chdb://{MARKER}/dir", "write three slashes"),
+        (f"clickhouse+chhttp://u:p@{MARKER}@h", "as %40"),
+        (f"clickhouse+chhttp://u:p@s/{MARKER}@h", "as %40"),
+        (f"clickhouse+chhttp://h/db?password={MARKER}", "has one of access_token, password in its query"),
+        (f"clickhouse+chhttp://h/db?access_token={MARKER}", "has one of access_token, password in its query"),
+    ],
+)
+def test_wrong_values_urls_that_would_mislead_or_leak(url: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem) as caught:
+        Config(url=url)
+    assert MARKER not in everything_told_by(caught.value)
+
+
+def everything_told_by(error: BaseException) -> str:
+    """Return all that a log could show of ``error``, down to the locals of Config's own frames."""
+    told = traceback.format_exception(error)
+    # Some tools follow __context__ even where the text of a traceback does not.
+    link: BaseException | None = error
+    while link is not None:
+        told.append(f"{link!r} {link} {vars(link)}")
+        link = link.__cause__ or link.__context__
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    return "\n".join(told + [str(frame.locals) for frame in frames if frame.filename == config_module.__file__])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"host": "h", "password": MARKER}, {"url": SERVER_URL}, {"redis_url": f"redis://:{MARKER}@r"}]
+)
+def test_secrets_show_nowhere_in_a_config(settings: dict[str, str]) -> None:
+    config = Config(**settings)
+    again = pickle.loads(pickle.dumps(config))  # noqa: S301
+    assert again == config
+    assert again.sqlalchemy_url == config.sqlalchemy_url
+    for each in (config, again, config.sqlalchemy_url):
+        assert MARKER not in f"{each!r} {each}"
+    assert MARKER not in f"{config.model_dump()} {config.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pool_size": "0", "password": MARKER, "url": SERVER_URL, "redis_url": f"redis://:{MARKER}@r"},
+        {"url": SERVER_URL, "password": MARKER},
+        {"password": MARKER, "password_file": "/no/such/file"},
+        {"url": f"https://u:{MARKER}@h"},
+        {"host": f"u:{MARKER}@h"},
+        {"port": f"tcp://u:{MARKER}@h:9000"},
+        {"password": MARKER.encode() + b"\xff"},
+        {"url": make_url(SERVER_URL)},
+        {"redis_url": [MARKER]},
+        {"passwrod": MARKER},
+    ],
+)
+def test_secrets_show_nowhere_in_an_error(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(**settings)
+    assert next(iter(settings)) in str(caught.value)
+    assert MARKER not in everything_told_by(caught.value)
+    if all(isinstance(value, str) and name in SETTINGS for name, value in settings.items()):
+        for name, value in settings.items():
+            monkeypatch.setenv(variable(name), value)
+        with pytest.raises(ConfigError) as caught:
+            Config()
+        assert variable(next(iter(settings))) in str(caught.value)
+        assert MARKER not in everything_told_by(caught.value)
+
+
+def test_secrets_stay_out_of_the_text_of_pydantics_error() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Config.model_validate({"password": MARKER, "port": 0})
+    assert MARKER not in str(caught.value)
+    assert "keyword argument 'port' is 0" in str(caught.value)
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(st.text())
+def test_secrets_any_password_survives_unseen(password: str) -> None:
+    assert Config(host="h", password=password).sqlalchemy_url.password == password
+    password = MARKER + password
+    by_itself = Config(host="h", password=password)
+    url = URL.create("clickhouse+chhttp", "ann", password, "h", 8123, "db")
+    in_a_url = Config(url=url.render_as_string(hide_password=False))
+    for config in (by_itself, in_a_url):
+        assert config.sqlalchemy_url.password == password
+        assert MARKER not in repr(config) + repr(config.sqlalchemy_url)
+    # A repr that shows nothing of the password does not depend on it.
+    assert repr(by_itself) == repr(Config(host="h", password="another"))
+    assert repr(in_a_url) == repr(Config(url="clickhouse+chdb://"))
