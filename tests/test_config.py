@@ -57,12 +57,13 @@ SETTINGS: dict[str, tuple[Any, str, Any]] = {
     "breaker_half_open_calls": (3, "1", 1),
     "stale_if_error": (300.0, "0", 0.0),
 }
-LEAST = {
-    "more than 0": "flush_interval retry_initial_delay retry_max_delay attempt_timeout pool_timeout pool_recycle "
-    "health_check_interval breaker_reset_timeout",
-    "at least 1": "spool_max_bytes flush_rows retry_max_attempts pool_size breaker_fail_max breaker_half_open_calls",
-    "at least 0": "retry_budget_tokens max_overflow stale_if_error",
-}
+# Every number with a lower bound, and a value beyond it.
+MORE_THAN_0 = "flush_interval retry_initial_delay retry_max_delay attempt_timeout pool_timeout pool_recycle"
+MORE_THAN_0 += " health_check_interval breaker_reset_timeout"
+AT_LEAST_1 = "spool_max_bytes flush_rows retry_max_attempts retry_exponential_base pool_size breaker_fail_max"
+AT_LEAST_1 += " breaker_half_open_calls"
+AT_LEAST_0 = "retry_budget_tokens max_overflow stale_if_error"
+BOUNDS = [("more than 0", "0", MORE_THAN_0), ("at least 1", "0", AT_LEAST_1), ("at least 0", "-1", AT_LEAST_0)]
 
 Refuse = Callable[..., tuple[str, list[str]]]
 
@@ -130,6 +131,7 @@ def test_is_immutable_and_says_so_without_the_value() -> None:
         config.password = MARKER  # type: ignore[assignment]
     assert MARKER not in everything_told_by(caught.value)
     assert config.password.get_secret_value() == "first"
+    assert hash(config) == hash(Config(password="first"))
 
 
 def test_embedded_when_nothing_is_configured() -> None:
@@ -176,9 +178,8 @@ def test_hosts_without_a_password() -> None:
     ],
 )
 def test_a_whole_url_is_taken_as_it_is(url: str) -> None:
-    config = Config(url=url)
-    assert config.sqlalchemy_url == make_url(url)
-    assert config.is_embedded is url.startswith("clickhouse+chdb:")
+    assert Config(url=url).sqlalchemy_url == make_url(url)
+    assert Config(url=url).is_embedded is url.startswith("clickhouse+chdb:")
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
@@ -205,9 +206,7 @@ def test_password_file_that_is_not_text_is_named_but_not_quoted(tmp_path: Path) 
     with pytest.raises(ConfigError, match="is not UTF-8 text") as caught:
         Config(password_file=file)
     assert str(file) in str(caught.value)
-    told = everything_told_by(caught.value)
-    assert MARKER not in told
-    assert "0xff" not in told
+    assert MARKER not in everything_told_by(caught.value)
 
 
 @pytest.mark.parametrize("part", ["host", "port", "user", "password", "password_file", "db", "secure", "path"])
@@ -218,19 +217,15 @@ def test_conflict_url_and_a_part(part: str, refuse: Refuse) -> None:
         assert message == f"{first} and {second} are in conflict: give either the whole URL or its parts"
 
 
-def test_conflict_host_and_path(refuse: Refuse) -> None:
-    message, (first, second) = refuse(host="h", path="netra.chdb")
+@pytest.mark.parametrize("pair", [("host", "path"), ("password", "password_file")])
+def test_conflict_of_two(pair: tuple[str, str], refuse: Refuse) -> None:
+    message, (first, second) = refuse(**{name: SETTINGS[name][1] for name in pair})
     assert message.startswith(f"{first} and {second} are in conflict")
 
 
 def test_conflict_port_without_host(refuse: Refuse) -> None:
     message, (name,) = refuse(port="9000")
     assert message == f"{name} is 9000, but there is no host: give CLICKHOUSE_HOST too"
-
-
-def test_conflict_password_and_password_file(refuse: Refuse) -> None:
-    message, (first, second) = refuse(password=MARKER, password_file=os.devnull)
-    assert message == f"{first} and {second} are in conflict: give only one of them"
 
 
 @pytest.mark.parametrize(
@@ -251,9 +246,8 @@ def test_conflict_between_a_keyword_and_a_variable(monkeypatch: pytest.MonkeyPat
 
 
 def test_conflict_all_are_told_at_once() -> None:
-    message = refusal(port=9440, secure=False, password_file="/no/such/file")
-    assert message.startswith("3 problems in the configuration:\n")
-    assert len(message.splitlines()) == 4
+    heading, *lines = refusal(port=9440, secure=False, password_file="/no/such/file").splitlines()
+    assert (heading, len(lines)) == ("3 problems in the configuration:", 3)
 
 
 @pytest.mark.parametrize(
@@ -270,8 +264,7 @@ def test_conflict_all_are_told_at_once() -> None:
         ("attempt_timeout", "15s", "seconds that one attempt may take, more than 0"),
         ("retry_max_delay", "inf", "a finite number"),
         ("stale_if_error", "nan", "a finite number"),
-        *[(name, "-1" if least == "at least 0" else "0", least) for least in LEAST for name in LEAST[least].split()],
-        ("retry_exponential_base", "0.5", "at least 1"),
+        *[(name, value, least) for least, value, names in BOUNDS for name in names.split()],
     ],
 )
 def test_wrong_values_are_told_with_name_value_and_what_is_allowed(
@@ -280,12 +273,12 @@ def test_wrong_values_are_told_with_name_value_and_what_is_allowed(
     message, names = refuse(**{name: value})
     assert message.startswith(f"{names[0]} is {value!r}: ")
     assert allowed in message
-    assert len(message.splitlines()) == 1
 
 
-def test_wrong_values_names_are_not_empty() -> None:
+def test_wrong_values_of_any_length() -> None:
     for name in ("host", "user", "db", "cluster"):
         assert refusal(**{name: ""}).startswith(f"keyword argument {name!r} is ''")
+    assert len(refusal(mode="x" * 10_000)) < 300
 
 
 def test_wrong_values_all_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,18 +286,8 @@ def test_wrong_values_all_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("CLICKHOUSE_POOL_SIZE", "many")
     heading, *lines = refusal(port=0, hots="h").splitlines()
     assert heading == "4 problems in the configuration:"
-    assert sorted(line.split(" is ")[0] for line in lines) == [
-        "CLICKHOUSE_MODE",
-        "CLICKHOUSE_POOL_SIZE",
-        "keyword argument 'hots'",
-        "keyword argument 'port'",
-    ]
-
-
-def test_wrong_values_long_values_are_shortened() -> None:
-    message = refusal(mode="x" * 10_000)
-    assert "'xxx" in message
-    assert len(message) < 300
+    names = {"CLICKHOUSE_MODE", "CLICKHOUSE_POOL_SIZE", "keyword argument 'hots'", "keyword argument 'port'"}
+    assert {line.split(" is ")[0] for line in lines} == names
 
 
 def test_wrong_values_unknown_keywords() -> None:
@@ -326,7 +309,6 @@ def test_wrong_values_unknown_schemes(scheme: str, refuse: Refuse) -> None:
     ("url", "problem"),
     [
         (MARKER, "is not a URL"),
-        ("", "is not a URL"),
         (f"clickhouse+chhttp://h:{MARKER}/db", "is not a URL"),
         (f"clickhouse+chdb://{MARKER}/dir", "write three slashes"),
         (f"clickhouse+chhttp://u:p@{MARKER}@h", "as %40"),
@@ -346,7 +328,7 @@ def everything_told_by(error: BaseException) -> str:
     told = traceback.format_exception(error)
     # Some tools follow __context__ even where the text of a traceback does not.
     link: BaseException | None = error
-    while link is not None:
+    while link:
         told.append(f"{link!r} {link} {vars(link)}")
         link = link.__cause__ or link.__context__
     frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack

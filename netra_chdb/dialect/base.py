@@ -123,10 +123,7 @@ class Dialect(Reflection, ClickHouseDialect):
         settings = context.settings if context is not None else {}
         block: InsertBlock | None = context.insert_block if context is not None else None
         if block is not None and rows:
-            if len(block.rows) == 1:
-                data = [[row[key] for row in rows] for key in block.rows[0]]
-            else:
-                data = [[row[keys[index]] for row in rows for keys in block.rows] for index in range(len(block.columns))]
+            data = [[row[key] for row in rows for key in keys] for keys in zip(*block.rows, strict=True)]
             cursor.insert(block.table, [_unquoted(name) for name in block.columns], data, settings=settings)
         else:
             cursor.execute(statement, parameters, settings=settings)

@@ -20,7 +20,7 @@ __all__ = ["InsertBlock", "SQLCompiler"]
 _PLACEHOLDER: Final = r"%\((\w+)\)s"
 _GROUP: Final = rf"\({_PLACEHOLDER}(?:, {_PLACEHOLDER})*\)"
 _INSERT: Final = re.compile(
-    rf"INSERT INTO (?P<table>(?:[^\s(`]|`[^`]*`)+) \((?P<columns>[^()]*)\) VALUES (?P<rows>{_GROUP}(?:, {_GROUP})*)$"
+    rf"INSERT INTO (?P<table>(?:[^\s(`]|`[^`]*`)+) \((?P<columns>[^()]*)\) VALUES (?P<rows>{_GROUP}(?:, {_GROUP})*)$"  # noqa: S608
 )
 
 

@@ -236,7 +236,7 @@ class Cursor:
         self.rowcount = len(self._rows)
 
     def _open_stream(self, sql: str, settings: dict[str, Any]) -> None:
-        context = self.connection.client.query_column_block_stream(sql, settings=settings, **_READ)
+        context: Any = self.connection.client.query_column_block_stream(sql, settings=settings, **_READ)
         self._stream = context
         blocks = context.__enter__()
         source = context.source

@@ -98,7 +98,7 @@ class DDLCompiler(ClickHouseDDLCompiler):
     def post_create_table(self, table: Any) -> str:
         if getattr(table, "engine", None) is None:
             # A plain SQLAlchemy table: its primary key becomes the sort key.
-            key = [column for column in table.primary_key.columns]
+            key = list(table.primary_key.columns)
             table_engines.MergeTree(order_by=key or None)._set_parent(table)
         return str(super().post_create_table(table))
 

@@ -64,9 +64,8 @@ def _float(value: float) -> str:
         return "nan"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
-    text = repr(float(value))
-    # "1e22" without a point is still a float to the server, "-0.0" keeps its sign.
-    return text
+    # The shortest text that reads back as the same number; the sign of -0.0 included.
+    return repr(float(value))
 
 
 def _decimal(value: decimal.Decimal) -> str:

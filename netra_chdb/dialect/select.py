@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import sqlalchemy as sa
 from sqlalchemy.sql import coercions, roles
@@ -11,6 +11,15 @@ from sqlalchemy.sql.elements import ClauseElement, ClauseList
 from sqlalchemy.sql.visitors import InternalTraversal
 
 __all__ = ["Select", "select"]
+
+
+_INTERNALS: Final = [
+    ("_final", InternalTraversal.dp_boolean),
+    ("_sample", InternalTraversal.dp_clauseelement),
+    ("_prewhere", InternalTraversal.dp_clauseelement_tuple),
+    ("_limit_by", InternalTraversal.dp_clauseelement_tuple),
+    ("_settings", InternalTraversal.dp_plain_obj),
+]
 
 
 class Select(sa.Select[Any]):
@@ -26,15 +35,8 @@ class Select(sa.Select[Any]):
     _limit_by: tuple[ClauseElement, ...] = ()
     _settings: tuple[tuple[str, Any], ...] = ()
 
-    _own_internals = [
-        ("_final", InternalTraversal.dp_boolean),
-        ("_sample", InternalTraversal.dp_clauseelement),
-        ("_prewhere", InternalTraversal.dp_clauseelement_tuple),
-        ("_limit_by", InternalTraversal.dp_clauseelement_tuple),
-        ("_settings", InternalTraversal.dp_plain_obj),
-    ]
-    _traverse_internals = sa.Select._traverse_internals + _own_internals
-    _cache_key_traversal = sa.Select._cache_key_traversal + _own_internals  # type: ignore[operator]
+    _traverse_internals = sa.Select._traverse_internals + _INTERNALS
+    _cache_key_traversal = sa.Select._cache_key_traversal + _INTERNALS  # type: ignore[operator]
 
     @_generative
     def final(self) -> Self:

@@ -72,9 +72,7 @@ class TypeCompiler(ClickHouseTypeCompiler):
         return self._render_enum("Enum16", type_)
 
     def _render_enum(self, db_type: str, type_: Any, **kw: Any) -> str:
-        numbers = getattr(type_, "numbers", None) or {
-            name: number for number, name in enumerate(type_.enums, start=1)
-        }
+        numbers = getattr(type_, "numbers", None) or {name: number for number, name in enumerate(type_.enums, start=1)}
         if db_type == "Enum8" and not all(-128 <= number <= 127 for number in numbers.values()):
             db_type = "Enum16"
         return f"{db_type}({', '.join(f'{quote(name)} = {number}' for name, number in numbers.items())})"

@@ -80,6 +80,7 @@ __all__ = [
     "UInt128",
     "UInt256",
     "unwrap",
+    "upstream",
 ]
 
 Processor: TypeAlias = Callable[[Any], Any]
@@ -337,9 +338,7 @@ class Tuple(_Contains, upstream.Tuple):
         return lambda values: (
             None
             if values is None
-            else tuple(
-                process(value) if process else value for process, value in zip(processes, values, strict=True)
-            )
+            else tuple(process(value) if process else value for process, value in zip(processes, values, strict=True))
         )
 
     @property

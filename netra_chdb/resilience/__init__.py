@@ -33,7 +33,14 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The breaker at one moment; times in seconds, None where they have no meaning."""
+    """The breaker at one moment.
+
+    Attributes:
+        opened_since: seconds since it opened; None when it is not open.
+        retry_after: seconds until it lets trial calls through; None when it is not open, or held open.
+        forced: the reason given to ``force_open()``; None when it is not held open.
+        last_failure: the class of the last failure that counted.
+    """
 
     state: str
     fail_counter: int
@@ -52,7 +59,8 @@ class Snapshot:
 class PermitStorage(Protocol):
     """What a pybreaker storage offers besides to count half-open calls over all processes.
 
-    It forgets its permits when its state changes: each half-open period starts with all of them.
+    It forgets its permits when its state changes, so that each half-open period starts with all of them. When it
+    cannot be reached it lends nothing, rather than raise.
     """
 
     def acquire_permit(self, limit: int, lease: float) -> str | None:

@@ -60,8 +60,6 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         rng: source of the jitter.
     """
 
-    _lock: threading.RLock
-
     def __init__(
         self,
         fail_max: int = 5,
@@ -80,8 +78,8 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        counts, times = (fail_max, success_threshold, half_open_calls), (reset_timeout, max_reset_timeout, permit_lease)
-        if not (min(*counts, reset_backoff) >= 1 and min(times) >= 0 and 0 <= jitter < 1):
+        at_least_1 = min(fail_max, success_threshold, half_open_calls, reset_backoff) >= 1
+        if not (at_least_1 and min(reset_timeout, max_reset_timeout) >= 0 < permit_lease and 0 <= jitter < 1):
             raise ConfigError("breaker: counts and reset_backoff start at 1, times at 0; jitter is from 0 to below 1")
         self._forced: str | None = None
         super().__init__(fail_max, reset_timeout, success_threshold, exclude, listeners, state_storage, name, False)
@@ -112,9 +110,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             self._refused += isinstance(permit, str)
         if isinstance(permit, str):
             self._announce()
-            raise BreakerOpen(
-                f"circuit breaker {self.name or '(unnamed)'} {permit}; last failure: {self._last_failure}"
-            )
+            raise BreakerOpen(f"breaker {self.name or '(unnamed)'} {permit}; last failure: {self._last_failure}")
         try:
             self._announce()
             self._tell("before_call", func, *args, **kwargs)
@@ -125,11 +121,11 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
 
     def _decide(self) -> Permit | str:
         """Return a permit, or why there is none; the lock is held."""
-        if self._forced is not None:
-            return f"is held open until reset(): {self._forced}"
         state = self._follow()
         if state == STATE_CLOSED:
             return Permit(self, self._generation)
+        if self._forced is not None:
+            return f"is held open until reset(): {self._forced}"
         now = self._clock()
         if state == STATE_OPEN:
             if now < self._open_until:
@@ -146,11 +142,11 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             self._permits.release_permit(self._returned.popleft())
 
     def _settle(self, permit: Permit, failure: BaseException | None) -> None:
+        if permit._token is not None:
+            self._returned.append(permit._token)
         with self._lock:
+            self._take_back()
             state = self._follow()
-            if permit._token is not None:
-                self._returned.append(permit._token)
-                self._take_back()
             counts = permit._generation == self._generation and self._clock() < permit._expires
             if counts:
                 self._count(state, failure)
@@ -180,9 +176,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         if not isinstance(exception, Exception) or isinstance(exception, no_news):
             return False  # not an Exception: it ends the process, the task or the greenlet
         for exclusion in self.excluded_exceptions:
-            if isinstance(
-                exclusion, type
-            ):  # also with a metaclass, where pybreaker calls it and takes the result for a yes
+            if isinstance(exclusion, type):  # pybreaker takes a class with a metaclass for a predicate
                 if isinstance(exception, exclusion):
                     return False
             elif self._guarded(exclusion, exception):
@@ -270,7 +264,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         self._change(STATE_CLOSED, "close()")
 
     def force_open(self, reason: str) -> None:
-        """Hold it open until ``reset()``; nothing else changes its state meanwhile."""
+        """Hold it open until ``reset()``; the other ways to change its state then only log that it is held."""
         with self._lock:
             self._move(STATE_OPEN, f"force_open(): {reason}")
             self._forced = reason
@@ -285,19 +279,19 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
 
     def _change(self, new: str, cause: str) -> None:
         with self._lock:
-            if self._forced is None:
+            held = self._forced is not None
+            if not held:
                 self._follow()
                 self._move(new, cause)
-            else:
-                _log.warning("circuit breaker %s: no %s, it is held open until reset()", self.name, cause)
+        if held:
+            _log.warning("breaker %s: no %s, it is held open until reset()", self.name, cause)
         self._announce()
 
     def _follow(self) -> str:
-        """Go where another process has taken a shared storage; the lock is held."""
-        stored = self._state_storage.state
-        if stored != self._state.name and self._forced is None:
+        """Go where another process has taken a shared storage, and say where that is; the lock is held."""
+        if self._forced is None and (stored := self._state_storage.state) != self._state.name:
             self._move(stored, "seen in the storage", publish=False)
-        return stored
+        return self._state.name
 
     def _move(self, new: str, cause: str, *, publish: bool = True) -> None:
         """Change the state: every change comes through here; the lock is held.
@@ -349,7 +343,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
                 while self._unannounced:
                     old, new, event = self._unannounced.popleft()
                     level = logging.WARNING if event.new == STATE_OPEN else logging.INFO
-                    _log.log(level, "circuit breaker %s: %s to %s: %s", self.name, event.old, event.new, event.cause)
+                    _log.log(level, "breaker %s: %s to %s: %s", self.name, event.old, event.new, event.cause)
                     self._tell("state_change", old, new)
                     self._tell("transition", event)
             finally:
@@ -368,7 +362,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             # Its class and where, not its text, which may quote the failed statement.
             where = traceback.extract_tb(error.__traceback__)[-1]
             raised = f"{type(error).__name__} in {where.filename}:{where.lineno}"
-            _log.warning("circuit breaker %s: a listener or exclusion raised %s", self.name, raised)
+            _log.warning("breaker %s: a listener or exclusion raised %s", self.name, raised)
             return None
 
     @property
@@ -380,8 +374,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
     def snapshot(self) -> Snapshot:
         """Return state, counters and times, all of one moment."""
         with self._lock:
-            self._follow()
-            state, now = self.current_state, self._clock()
+            state, now = self._follow(), self._clock()
             waits = state == STATE_OPEN and self._forced is None
             snapshot = Snapshot(
                 state=state,

@@ -1,0 +1,107 @@
+"""Runs migrations for both databases: from code, and for ``alembic/env.py``.
+
+One history serves both databases; each has its own version table. A connection names no database, since the one
+to migrate may not exist yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.migration import MigrationContext
+
+import netra_chdb.migrations.impl  # noqa: F401  # registers ClickHouse with Alembic
+from netra_chdb.engine import create_engine
+from netra_chdb.models import analytics, traces
+
+__all__ = ["DATABASES", "current", "downgrade", "run_env", "upgrade"]
+
+#: Database name to the metadata of its models, in the order of migration.
+DATABASES: Final[dict[str, sa.MetaData]] = {
+    "netra_traces": traces.Base.metadata,
+    "netra_analytics": analytics.Base.metadata,
+}
+
+# Alembic's context is the module's own: two migrations in one process take turns.
+_one_at_a_time: Final = threading.Lock()
+_log = logging.getLogger("alembic.netra_chdb")
+
+
+def _scripts() -> Path:
+    """The migration scripts: inside an installed package, beside it in a checkout."""
+    packaged = Path(__file__).parent / "scripts"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "alembic"
+
+
+def _configuration(engine: sa.Engine) -> AlembicConfig:
+    configuration = AlembicConfig()
+    configuration.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    configuration.attributes["engine"] = engine
+    return configuration
+
+
+def upgrade(engine: sa.Engine, revision: str = "head") -> None:
+    """Bring both databases to ``revision``, creating them where they do not exist."""
+    with _one_at_a_time:
+        command.upgrade(_configuration(engine), revision)
+
+
+def downgrade(engine: sa.Engine, revision: str = "base") -> None:
+    """Take both databases back to ``revision``."""
+    with _one_at_a_time:
+        command.downgrade(_configuration(engine), revision)
+
+
+def current(engine: sa.Engine) -> dict[str, tuple[str, ...]]:
+    """Return the heads that each database stands at; empty for one that was never migrated."""
+    found = {}
+    with engine.connect() as connection:
+        for database in DATABASES:
+            context = MigrationContext.configure(connection, opts={"version_table_schema": database})
+            found[database] = context.get_current_heads()
+    return found
+
+
+def run_env(context: Any) -> None:
+    """Do what ``alembic/env.py`` is asked for: run the migrations of one database after the other.
+
+    Args:
+        context: Alembic's ``context`` module, inside a run of a command.
+    """
+    engine: sa.Engine = context.config.attributes.get("engine") or create_engine()
+    for database, metadata in DATABASES.items():
+        options = {
+            "target_metadata": metadata,
+            "version_table_schema": database,
+            "include_schemas": True,
+            "include_name": _only(database),
+        }
+        if context.is_offline_mode():
+            context.configure(dialect=engine.dialect, dialect_opts={"paramstyle": "pyformat"}, as_sql=True, **options)
+            context.get_context().impl.static_output(f"CREATE DATABASE IF NOT EXISTS {database};\n")
+            context.run_migrations(engine_name=database)
+            continue
+        with engine.connect() as connection:
+            connection.execute(sa.schema.CreateSchema(database, if_not_exists=True))
+            context.configure(connection=connection, **options)
+            before = context.get_context().get_current_heads()
+            context.run_migrations(engine_name=database)
+            after = context.get_context().get_current_heads()
+        _log.info("%s: %s -> %s", database, _named(before), _named(after))
+
+
+def _named(heads: tuple[str, ...]) -> str:
+    return ", ".join(heads) or "base"
+
+
+def _only(database: str) -> Any:
+    def include(name: str | None, type_: str, _parents: Any) -> bool:
+        return type_ != "schema" or name == database
+
+    return include

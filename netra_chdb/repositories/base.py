@@ -1,0 +1,215 @@
+"""What every repository does: insert batches, read rows of one user, count by columns.
+
+A read says whose rows it wants. ``user_id`` is required and never empty: :data:`EVERYONE` is asked for by name, so
+that a forgotten argument is an error and not everybody's data.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from netra_chdb.dialect import Select, select
+from netra_chdb.errors import NetraError
+from netra_chdb.ingest.batch import Batch, RowChecker, to_rows
+
+__all__ = ["EVERYONE", "Reading", "Receipt", "Repository", "UserScope"]
+
+
+class _Everyone(enum.Enum):
+    EVERYONE = "everyone"
+
+    def __repr__(self) -> str:
+        return "EVERYONE"
+
+
+#: For operators' reads over all users' rows.
+EVERYONE: Final = _Everyone.EVERYONE
+
+UserScope: TypeAlias = str | Literal[_Everyone.EVERYONE]
+Model = TypeVar("Model")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of an insert.
+
+    Attributes:
+        rows: how many rows there are.
+        batch_ids: the identity of each batch, in order; a column of its rows.
+        state: ``"stored"``: in ClickHouse.
+    """
+
+    rows: int
+    batch_ids: tuple[str, ...]
+    state: Literal["stored", "spooled"] = "stored"
+
+    @property
+    def batch_id(self) -> str | None:
+        """The identity of the first batch; None for an insert of no rows."""
+        return self.batch_ids[0] if self.batch_ids else None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The answer to a read.
+
+    Attributes:
+        rows: the rows; what a row is, the method says.
+        as_of: when ClickHouse gave the answer, aware UTC.
+        stale: whether it is an earlier answer, given because ClickHouse cannot be asked now.
+    """
+
+    rows: Sequence[Any]
+    as_of: dt.datetime
+    stale: bool = False
+
+
+class Repository(Generic[Model]):
+    """Inserts and reads of one table.
+
+    Args:
+        sessions: makes guarded sessions.
+    """
+
+    model: ClassVar[Any]
+
+    def __init__(self, sessions: orm.sessionmaker[orm.Session]) -> None:
+        self._sessions = sessions
+        self._table: sa.Table = self.model.__table__
+        self._checker = RowChecker(self._table)
+
+    # -- writing -------------------------------------------------------------
+
+    def insert(self, rows: Any) -> Receipt:
+        """Insert rows; all of them, or none when one is wrong.
+
+        Args:
+            rows: a list of dicts, dataclasses or model instances, an Arrow table, or a data frame.
+
+        Returns:
+            The receipt; each batch is a block of its own with its own deduplication token.
+
+        Raises:
+            InvalidRow: rows that the table can never accept; nothing was sent.
+            BreakerOpen: ClickHouse is not asked at present.
+            sqlalchemy.exc.DBAPIError: ClickHouse did not take them.
+        """
+        # Every row of the input is checked before the first batch is sent.
+        batches = list(self._checker.batches(to_rows(rows)))
+        with self._sessions() as session:
+            for batch in batches:
+                self._send(session, batch)
+        return Receipt(sum(batch.rows for batch in batches), tuple(str(batch.batch_id) for batch in batches))
+
+    def _send(self, session: orm.Session, batch: Batch) -> None:
+        settings = {"async_insert": 0, "insert_deduplication_token": batch.token}
+        rows = [dict(zip(batch.columns, values, strict=True)) for values in zip(*batch.data, strict=True)]
+        session.execute(_bare_insert(batch), rows, execution_options={"settings": settings})
+
+    # -- reading -------------------------------------------------------------
+
+    def recent(self, limit: int = 100, *, user_id: UserScope) -> Reading:
+        """Return the newest rows.
+
+        Args:
+            limit: how many at most.
+            user_id: whose rows.
+
+        Returns:
+            A reading whose rows are instances of the model, newest first.
+        """
+        time = self._time_column
+        statement = self._scoped(select(self.model), user_id).order_by(time.desc()).limit(limit)
+        with self._sessions() as session:
+            return _reading(session.scalars(statement).all())
+
+    def count(self, *, user_id: UserScope) -> int:
+        """Return how many rows there are."""
+        statement = self._scoped(select(sa.func.count()).select_from(self.model), user_id)
+        with self._sessions() as session:
+            return int(session.scalars(statement).one())
+
+    def count_by(
+        self,
+        *columns: str,
+        user_id: UserScope,
+        since: dt.datetime | None = None,
+        until: dt.datetime | None = None,
+        limit: int = 1000,
+    ) -> Reading:
+        """Count rows for each combination of values of ``columns``.
+
+        Args:
+            columns: names of columns, one at least.
+            user_id: whose rows.
+            since: from this time on, inclusive.
+            until: up to this time, exclusive.
+            limit: how many combinations at most.
+
+        Returns:
+            A reading whose rows carry ``columns`` and ``count``, largest count first.
+
+        Raises:
+            NetraError: the table has no such column.
+        """
+        keys = [self._column(name) for name in columns]
+        if not keys:
+            raise NetraError("count_by() needs the name of one column at least")
+        statement = (
+            self._scoped(select(*keys, sa.func.count().label("count")), user_id, since, until)
+            .group_by(*keys)
+            .order_by(sa.desc("count"), *keys)
+            .limit(limit)
+        )
+        return self._read(statement)
+
+    def _read(self, statement: Any) -> Reading:
+        with self._sessions() as session:
+            return _reading(session.execute(statement).all())
+
+    @property
+    def _time_column(self) -> Any:
+        return self.model.timestamp
+
+    def _column(self, name: str) -> Any:
+        if name not in self._table.columns:
+            raise NetraError(f"{self._table.fullname} has no column {name!r}; it has {', '.join(self._table.c.keys())}")
+        return getattr(self.model, name)
+
+    def _scoped(
+        self,
+        statement: Select,
+        user_id: UserScope,
+        since: dt.datetime | None = None,
+        until: dt.datetime | None = None,
+        model: Any = None,
+    ) -> Select:
+        model = model or self.model
+        if user_id is not EVERYONE:
+            if not isinstance(user_id, str) or not user_id:
+                raise NetraError(
+                    f"user_id must be a user's id, not {user_id!r}; for all users' rows pass user_id=EVERYONE"
+                )
+            statement = statement.where(model.user_id == user_id)
+        if since is not None:
+            statement = statement.where(self._time_column >= since)
+        if until is not None:
+            statement = statement.where(self._time_column < until)
+        return statement
+
+
+def _bare_insert(batch: Batch) -> Any:
+    # Values are frozen as the driver wants them: the model's types must not convert them a second time.
+    columns = [sa.column(name) for name in batch.columns]
+    return sa.insert(sa.table(batch.table.name, *columns, schema=batch.table.schema))
+
+
+def _reading(rows: Sequence[Any]) -> Reading:
+    return Reading(rows, dt.datetime.now(dt.UTC))
