@@ -151,9 +151,7 @@ _CODES: Final[dict[Outcome, tuple[int, ...]]] = {
     ),
     Outcome.OVERLOAD: (252, 201, 290, 243, 692, 241),
 }
-_OUTCOME_OF_CODE: Final[dict[int, Outcome]] = {
-    code: outcome for outcome, codes in _CODES.items() for code in codes
-}
+_OUTCOME_OF_CODE: Final[dict[int, Outcome]] = {code: outcome for outcome, codes in _CODES.items() for code in codes}
 
 
 def code_of(error: BaseException) -> int | None:

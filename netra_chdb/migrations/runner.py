@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 
 import netra_chdb.migrations.impl  # noqa: F401  # registers ClickHouse with Alembic
+from alembic import command
 from netra_chdb.engine import create_engine
 from netra_chdb.models import analytics, traces
 
@@ -93,11 +93,24 @@ def run_env(context: Any) -> None:
             before = context.get_context().get_current_heads()
             context.run_migrations(engine_name=database)
             after = context.get_context().get_current_heads()
-        _log.info("%s: %s -> %s", database, _named(before), _named(after))
+            if before and not after:
+                _drop_if_empty(connection, database)
+        if before == after:
+            _log.info("%s: at %s, nothing to do", database, _named(after))
+        else:
+            _log.info("%s: %s -> %s", database, _named(before), _named(after))
 
 
 def _named(heads: tuple[str, ...]) -> str:
     return ", ".join(heads) or "base"
+
+
+def _drop_if_empty(connection: sa.Connection, database: str) -> None:
+    """Drop a database that holds nothing but its version table; what others put there stays."""
+    inspector = sa.inspect(connection)
+    left = {*inspector.get_table_names(schema=database), *inspector.get_view_names(schema=database)}
+    if left <= {"alembic_version"}:
+        connection.execute(sa.schema.DropSchema(database, if_exists=True))
 
 
 def _only(database: str) -> Any:

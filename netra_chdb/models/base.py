@@ -18,7 +18,7 @@ import uuid
 from typing import Annotated, Any, ClassVar, Final, TypeAlias, get_args
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, MappedColumn, declarative_mixin, mapped_column
+from sqlalchemy.orm import Mapped, MappedColumn, mapped_column
 
 from netra_chdb.dialect import (
     UUID,
@@ -236,7 +236,6 @@ class Model:
                 column.dialect_kwargs["clickhouse_codec"] = column.info["codec"]
 
 
-@declarative_mixin
 class Row:
     """Every row: when its batch was frozen, and which batch it was.
 
@@ -247,14 +246,12 @@ class Row:
     batch_id: Mapped[_BatchId]
 
 
-@declarative_mixin
 class SummaryRow:
     """Every row of a summary: the day of ``created_at`` of the rows that it adds up."""
 
-    created_on: Mapped[Day] = mapped_column(sort_order=-1)
+    created_on: Mapped[Day] = mapped_column(sort_order=1000)
 
 
-@declarative_mixin
 class PerformanceMetricColumns(Row):
     """What both tables of performance metrics hold; ``metric_type`` is each database's own."""
 

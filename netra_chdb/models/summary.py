@@ -73,9 +73,7 @@ def least(into: Any, of: Any) -> Measure:
 
 def average(into: Any, of: Any) -> Measure:
     """The mean; sums of floats depend on their order, so it is equal within 1e-12."""
-    return _measure(
-        into, func.avgState(of), func.avgMerge(into, type_=Float64), func.avg(of, type_=Float64)
-    )
+    return _measure(into, func.avgState(of), func.avgMerge(into, type_=Float64), func.avg(of, type_=Float64))
 
 
 def distinct(into: Any, of: Any) -> Measure:
@@ -96,8 +94,8 @@ def earliest(into: Any, of: Any, *order: Any) -> Measure:
 def percentiles(into: Any, of: Any, **levels: float) -> Measure:
     """Exact percentiles: ``percentiles(column, value, p50=0.5)``; one state holds them all."""
     at = tuple(levels.values())
-    finished = func.quantilesExactMerge(*at, into, type_=Array(Float64))
-    direct = func.quantilesExact(*at, of, type_=Array(Float64))
+    finished: Any = func.quantilesExactMerge(*at, into, type_=Array(Float64))
+    direct: Any = func.quantilesExact(*at, of, type_=Array(Float64))
 
     def element(of_array: Any, position: int) -> Any:
         return func.arrayElement(of_array, position, type_=Float64)
@@ -162,9 +160,7 @@ class Summary:
             .group_by(*keys.values())
         )
         table = target.__table__
-        return cls(
-            table.name, source, target, tuple(keys), MaterializedView(view, table, states), query, source_query
-        )
+        return cls(table.name, source, target, tuple(keys), MaterializedView(view, table, states), query, source_query)
 
 
 def _unexpired(created_on: Any, days: int) -> Any:

@@ -126,9 +126,7 @@ class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
         summary = analytics.UserMetricsSummary
         statement: Any = summary.summarize()
         return self._read(
-            self._scoped(statement, user_id, model=summary).order_by(
-                summary.user_id, summary.day, summary.metric_type
-            )
+            self._scoped(statement, user_id, model=summary).order_by(summary.user_id, summary.day, summary.metric_type)
         )
 
     def _of(self, statement: Any, metric_type: str, metric_name: str | None) -> Any:
