@@ -9,11 +9,13 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-import netra_chdb.dialect  # noqa: F401  # registers the dialect's names
+from netra_chdb import Config, DataAccess
+from tests.servers import Missing, ModernServer, OldServer
 
 
 def require(component: str, reason: str) -> None:
@@ -34,9 +36,45 @@ def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"clickhouse+chdb:///{path}"
 
 
+def started(server: ModernServer | OldServer) -> Iterator[Any]:
+    """Run ``server`` while a fixture is in use."""
+    try:
+        server.start()
+    except Missing as missing:
+        require(missing.component, missing.reason)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def modern_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModernServer]:
+    """A server that every test shares: none may stop it. A test that does makes one of its own."""
+    yield from started(ModernServer(tmp_path_factory.mktemp("modern")))
+
+
+@pytest.fixture(scope="session")
+def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
+    """ClickHouse 18.16, shared likewise."""
+    yield from started(OldServer(tmp_path_factory.mktemp("old")))
+
+
+@pytest.fixture(scope="session")
+def http_url(modern_server: ModernServer) -> str:
+    """The shared server over HTTP."""
+    return modern_server.url("chhttp")
+
+
+@pytest.fixture(scope="session")
+def native_url(modern_server: ModernServer) -> str:
+    """The shared server over the native protocol."""
+    return modern_server.url("chnative")
+
+
 DRIVERS: dict[str, str] = {
     # driver: the fixture that gives its URL
     "chdb": "embedded_url",
+    "chhttp": "http_url",
+    "chnative": "native_url",
 }
 
 
@@ -85,3 +123,17 @@ def make_database() -> Iterator[Callable[[sa.Engine], str]]:
 def database(engine: sa.Engine, make_database: Callable[[sa.Engine], str]) -> str:
     """A fresh, empty database on ``engine``."""
     return make_database(engine)
+
+
+@pytest.fixture(scope="session")
+def data(url: str) -> Iterator[DataAccess]:
+    """The whole data layer on each driver in turn, migrated; tests tell their rows apart by ``user_id``."""
+    with DataAccess(Config(url=url)) as access:
+        access.initialize()
+        yield access
+
+
+@pytest.fixture
+def user_id() -> str:
+    """A user nobody else writes for."""
+    return f"user-{uuid.uuid4().hex}"

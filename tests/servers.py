@@ -1,4 +1,4 @@
-"""Real ClickHouse servers for tests, and a TCP proxy that can spoil the line to them.
+"""Real ClickHouse servers for tests.
 
 ``ModernServer`` is the engine inside the chdb wheel with its HTTP and native listeners opened: the engine is the
 code of clickhouse-local, which can listen. ``OldServer`` is Debian's ClickHouse 18.16. Both run as children of the
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-__all__ = ["Missing", "ModernServer", "OldServer"]
+__all__ = ["PASSWORD", "Missing", "ModernServer", "OldServer", "free_port", "wait_for"]
 
 _USERS: Final = """<{root}>
 <profiles><default/><readonly><readonly>1</readonly></readonly></profiles>
@@ -56,7 +56,7 @@ _OLD_CONFIG: Final = """<yandex>
 </yandex>"""
 
 
-class Missing(Exception):  # noqa: N818
+class Missing(Exception):
     """A component that a test needs is not on this machine."""
 
     def __init__(self, component: str, reason: str) -> None:
@@ -141,7 +141,7 @@ class _Server:
 
     def query(self, sql: str) -> str:
         """Run ``sql`` past every driver under test, and return the answer as TabSeparated text."""
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             f"http://127.0.0.1:{self.http_port}/",
             data=sql.encode(),
             headers={"X-ClickHouse-User": "netra", "X-ClickHouse-Key": PASSWORD},
@@ -225,9 +225,7 @@ class ModernServer(_Server):
         settings.mkdir(parents=True, exist_ok=True)
         users = self.base / "users.xml"
         users.write_text(_USERS.format(root="clickhouse", password=PASSWORD))
-        (settings / "config.xml").write_text(
-            _MODERN_CONFIG.format(http=self.http_port, tcp=self.tcp_port, users=users)
-        )
+        (settings / "config.xml").write_text(_MODERN_CONFIG.format(http=self.http_port, tcp=self.tcp_port, users=users))
         # The engine reads $HOME when it is imported.
         return [sys.executable, __file__, str(self.base / "data")], {"HOME": str(home), "TZ": "UTC"}
 
@@ -236,7 +234,8 @@ def _serve_modern(path: str) -> None:
     die_with_parent()
     import chdb
 
-    chdb._chdb.query(_SERVE, "TabSeparated", path=path)
+    engine: Any = chdb._chdb
+    engine.query(_SERVE, "TabSeparated", path=path)
 
 
 class OldServer(_Server):
@@ -251,9 +250,7 @@ class OldServer(_Server):
         users = self.base / "users.xml"
         users.write_text(_USERS.format(root="yandex", password=PASSWORD))
         config = self.base / "config.xml"
-        config.write_text(
-            _OLD_CONFIG.format(base=self.base, http=self.http_port, tcp=self.tcp_port, users=users)
-        )
+        config.write_text(_OLD_CONFIG.format(base=self.base, http=self.http_port, tcp=self.tcp_port, users=users))
         launch = f"import os, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import servers"
         launch += f"; servers.die_with_parent(); os.execv({str(binary)!r}, [{str(binary)!r}, '--config={config}'])"
         return [sys.executable, "-c", launch], environment

@@ -39,3 +39,5 @@ __all__ = [
 ]
 
 registry.register("clickhouse.chdb", "netra_chdb.dialect.chdb", "ChdbDialect")
+registry.register("clickhouse.chhttp", "netra_chdb.dialect.chhttp", "ChhttpDialect")
+registry.register("clickhouse.chnative", "netra_chdb.dialect.chnative", "ChnativeDialect")

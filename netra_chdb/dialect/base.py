@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from clickhouse_sqlalchemy.drivers.base import ClickHouseDialect, ClickHouseIdentifierPreparer
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import schema as sa_schema
-from sqlalchemy.engine import default
 
 from netra_chdb.dialect import types
-from netra_chdb.dialect.compiler import InsertBlock, SQLCompiler
+from netra_chdb.dialect.compiler import SQLCompiler
+from netra_chdb.dialect.context import ExecutionContext
 from netra_chdb.dialect.ddl import DDLCompiler
+from netra_chdb.dialect.inserts import InsertBlock
 from netra_chdb.dialect.reflection import Reflection
 from netra_chdb.dialect.type_compiler import TypeCompiler
 
@@ -32,35 +33,6 @@ class IdentifierPreparer(ClickHouseIdentifierPreparer):
 
     def _escape_identifier(self, value: str) -> str:
         return value.replace("\\", "\\\\").replace("`", "\\`").replace("%", "%%")
-
-
-class ExecutionContext(default.DefaultExecutionContext):
-    """Carries what a statement asked for beyond SQL: SETTINGS, streaming, its INSERT as a block."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """SETTINGS for this statement: connection's, then the statement's own ``execution_options``."""
-        settings = dict(self.execution_options.get("settings") or {})
-        statement = getattr(self, "invoked_statement", None)
-        if statement is not None:
-            settings.update(statement.get_execution_options().get("settings") or {})
-        if (self.isupdate or self.isdelete) and "mutations_sync" not in settings:
-            # Without it the ALTER returns before the rows have changed, and the next SELECT is wrong.
-            settings["mutations_sync"] = 2
-        return settings
-
-    @property
-    def insert_block(self) -> InsertBlock | None:
-        """The statement as one block of columns; None when it needs expressions on the server."""
-        return getattr(self.compiled, "insert_block", None) if self.isinsert else None
-
-    @property
-    def is_streaming(self) -> bool:
-        """Whether ``stream_results`` (or ``yield_per``) asked for rows as they come."""
-        return bool(self.execution_options.get("stream_results", False))
-
-    def create_server_side_cursor(self) -> Any:
-        return self._dbapi_connection.cursor(streaming=True)
 
 
 class Dialect(Reflection, ClickHouseDialect):
@@ -106,27 +78,32 @@ class Dialect(Reflection, ClickHouseDialect):
     # -- execution -----------------------------------------------------------
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-        self._run(cursor, statement, [parameters] if parameters else [], parameters, context)
+        self._run(cursor, statement, parameters, context)
 
     def do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-        rows = list(parameters)
-        if context is not None and context.insert_block is not None:
-            self._run(cursor, statement, rows, None, context)
-            return
-        for row in rows:
-            self._run(cursor, statement, [row], row, context)
+        block = context.insert_block if context is not None else None
+        if block is None:
+            for row in parameters:
+                self._run(cursor, statement, row, context)
+        elif context.columns is not None:
+            cursor.insert(block.table, list(block.columns), context.columns, settings=context.settings)
+        else:
+            self._insert(cursor, block, list(parameters), context)
 
     def do_execute_no_params(self, cursor: Any, statement: str, context: Any = None) -> None:
-        self._run(cursor, statement, [], None, context)
+        self._run(cursor, statement, None, context)
 
-    def _run(self, cursor: Any, statement: str, rows: list[Any], parameters: Any, context: Any) -> None:
-        settings = context.settings if context is not None else {}
-        block: InsertBlock | None = context.insert_block if context is not None else None
-        if block is not None and rows:
-            data = [[row[key] for row in rows for key in keys] for keys in zip(*block.rows, strict=True)]
-            cursor.insert(block.table, [_unquoted(name) for name in block.columns], data, settings=settings)
+    def _run(self, cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+        block = context.insert_block if context is not None else None
+        if block is not None and parameters:
+            self._insert(cursor, block, [parameters], context)
         else:
-            cursor.execute(statement, parameters, settings=settings)
+            cursor.execute(statement, parameters, settings=context.settings if context is not None else {})
+
+    @staticmethod
+    def _insert(cursor: Any, block: InsertBlock, rows: list[Any], context: Any) -> None:
+        data = [[row[key] for row in rows for key in keys] for keys in zip(*block.rows, strict=True)]
+        cursor.insert(block.table, list(block.columns), data, settings=context.settings)
 
     # -- transactions: ClickHouse has none, each statement stands when it is done -----
 
@@ -148,6 +125,10 @@ class Dialect(Reflection, ClickHouseDialect):
     def do_commit(self, dbapi_connection: Any) -> None:
         """Nothing is pending."""
 
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        # Also what the pool calls when a connection comes back: a stream that was left open ends here.
+        dbapi_connection.rollback()
+
     def do_begin(self, dbapi_connection: Any) -> None:
         """Nothing begins."""
 
@@ -168,9 +149,3 @@ class Dialect(Reflection, ClickHouseDialect):
 
     def _get_default_schema_name(self, connection: Any) -> str:
         return str(connection.exec_driver_sql("SELECT currentDatabase()").scalar())
-
-
-def _unquoted(name: str) -> str:
-    if name.startswith("`"):
-        return name[1:-1].replace("\\`", "`").replace("\\\\", "\\")
-    return name

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import Any, Final
 
 from clickhouse_sqlalchemy.drivers.compilers.sqlcompiler import ClickHouseSQLCompiler
@@ -12,32 +10,11 @@ from sqlalchemy.sql import COLLECT_CARTESIAN_PRODUCTS, WARN_LINTING, compiler
 from sqlalchemy.sql.selectable import _from_objects  # type: ignore[attr-defined]
 
 from netra_chdb.dialect.functions import ParametricFunction
+from netra_chdb.dialect.inserts import InsertBlock, insert_block
 from netra_chdb.dialect.literals import literal
 from netra_chdb.dialect.select import Select
 
-__all__ = ["InsertBlock", "SQLCompiler"]
-
-_PLACEHOLDER: Final = r"%\((\w+)\)s"
-_GROUP: Final = rf"\({_PLACEHOLDER}(?:, {_PLACEHOLDER})*\)"
-_INSERT: Final = re.compile(
-    rf"INSERT INTO (?P<table>(?:[^\s(`]|`[^`]*`)+) \((?P<columns>[^()]*)\) VALUES (?P<rows>{_GROUP}(?:, {_GROUP})*)$"  # noqa: S608
-)
-
-
-@dataclass(frozen=True, slots=True)
-class InsertBlock:
-    """An ``INSERT ... VALUES`` of bound values alone: what a driver sends as one block of columns.
-
-    Attributes:
-        table: the table as SQL text, quoted where needed.
-        columns: column names as SQL text.
-        rows: for each row of the statement, the key of each column's parameter.
-    """
-
-    table: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
+__all__ = ["SQLCompiler"]
 
 _NOTHING: Final = Select()
 
@@ -49,12 +26,14 @@ class SQLCompiler(ClickHouseSQLCompiler):
 
     def visit_insert(self, insert_stmt: Any, *args: Any, **kw: Any) -> str:
         text: str = super().visit_insert(insert_stmt, *args, **kw)
-        if not self.stack and (match := _INSERT.match(text)):
-            self.insert_block = InsertBlock(
-                match["table"].replace("%%", "%"),
-                tuple(name.strip().replace("%%", "%") for name in match["columns"].split(",")),
-                tuple(tuple(re.findall(_PLACEHOLDER, group)) for group in match["rows"].split("), (")),
-            )
+        if not self.stack:
+            self.insert_block = insert_block(text)
+        return text
+
+    def visit_textclause(self, textclause: Any, *args: Any, **kw: Any) -> str:
+        text: str = super().visit_textclause(textclause, *args, **kw)
+        if not self.stack and not self.literal_execute_params:
+            self.insert_block = insert_block(text)
         return text
 
     # ClickHouse changes rows with ALTER TABLE. SQLAlchemy's own methods set what the ORM later reads

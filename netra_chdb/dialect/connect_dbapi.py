@@ -7,7 +7,10 @@ seconds, takes no settings for executemany, and lets ``TypeError`` escape; this 
 from __future__ import annotations
 
 import datetime as dt
+import decimal
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
@@ -25,6 +28,8 @@ from clickhouse_connect.driver.exceptions import (
 )
 from clickhouse_connect.driver.exceptions import StreamFailureError as StreamFailureError
 
+from netra_chdb.dialect.blocks import column_writer
+from netra_chdb.dialect.columns import FORMATS, collector_paused, readable
 from netra_chdb.dialect.literals import literal
 from netra_chdb.dialect.sql_text import first_keyword, has_second_statement, returns_rows
 
@@ -51,7 +56,7 @@ apilevel: Final = "2.0"
 threadsafety: Final = 1  # threads may share the module, not a connection
 paramstyle: Final = "pyformat"
 
-_READ: Final[dict[str, Any]] = {"tz_mode": "aware", "query_tz": dt.UTC}
+_READ: Final[dict[str, Any]] = {"tz_mode": "aware", "query_tz": dt.UTC, "query_formats": FORMATS}
 
 
 def render(operation: str, parameters: Mapping[str, Any] | Sequence[Any] | None) -> str:
@@ -85,6 +90,7 @@ class Connection:
         self._fragile = fragile
         self._client: Client | None = open_client()
         self._closed = False
+        self.streams: weakref.WeakSet[Cursor] = weakref.WeakSet()
 
     @property
     def client(self) -> Client:
@@ -121,7 +127,9 @@ class Connection:
         """Nothing is pending: each statement stands when it is done."""
 
     def rollback(self) -> None:
-        """Nothing can be taken back: each statement stands when it is done."""
+        """Give up streams that are still open; what statements did stands when they are done."""
+        for cursor in list(self.streams):
+            cursor.close()
 
     def close(self) -> None:
         """Close the client; a second call does nothing."""
@@ -201,9 +209,17 @@ class Cursor:
         """
         self._reset()
         try:
-            summary = self.connection.client.insert(
-                table, data, column_names=list(columns), column_oriented=True, settings=dict(settings or {})
+            context = self.connection.client.create_insert_context(
+                table, list(columns), column_oriented=True, settings=dict(settings or {})
             )
+        except BaseException:
+            self._abandon()
+            raise
+        block = _checked(table, columns, context.column_types, data)
+        # One wire block: a deduplication token is tied to how an insert is cut, and upstream cuts at 2 MiB.
+        context.req_block_size = max(1, len(block[0]) if block else 1)
+        try:
+            summary = self.connection.client.insert(context=context, data=block)
         except Error:
             self._abandon()
             raise
@@ -225,34 +241,43 @@ class Cursor:
             self.rowcount = int(written)
 
     def _query(self, sql: str, settings: dict[str, Any]) -> None:
-        result = self.connection.client.query(sql, settings=settings, **_READ)
+        with _exact_decimals():
+            result = self.connection.client.query(sql, settings=settings, **_READ)
         self.summary = result.summary
         if not result.column_names:
             self._describe_empty(sql, settings)
             return
         self._describe(result.column_names, result.column_types)
-        columns = _to_utc(result.result_columns, result.column_types)
-        self._rows = list(zip(*columns, strict=True))
+        rows: list[Any] = []
+        names = [type_.name for type_ in result.column_types]
+        with collector_paused(), _exact_decimals(), result.column_block_stream as blocks:
+            for block in blocks:
+                rows.extend(zip(*readable(block, names), strict=True))
+        self._rows = rows
         self.rowcount = len(self._rows)
 
     def _open_stream(self, sql: str, settings: dict[str, Any]) -> None:
-        context: Any = self.connection.client.query_column_block_stream(sql, settings=settings, **_READ)
+        with _exact_decimals():
+            context: Any = self.connection.client.query_column_block_stream(sql, settings=settings, **_READ)
         self._stream = context
+        self.connection.streams.add(self)
         blocks = context.__enter__()
         source = context.source
-        first = next(iter(blocks), None)
+        with _exact_decimals():
+            first = next(iter(blocks), None)
         if first is None or not source.column_names:
             self._close_stream()
             self._describe_empty(sql, settings)
             return
         types = source.column_types
+        names = [type_.name for type_ in types]
         self._describe(source.column_names, types)
 
         def rows() -> Iterator[list[Any]]:
             for block in blocks:
-                yield list(zip(*_to_utc(block, types), strict=True))
+                yield list(zip(*readable(block, names), strict=True))
 
-        self._rows = list(zip(*_to_utc(first, types), strict=True))
+        self._rows = list(zip(*readable(first, names), strict=True))
         self._blocks = rows()
 
     def _describe(self, names: Sequence[str], types: Sequence[Any]) -> None:
@@ -277,7 +302,8 @@ class Cursor:
 
     def _more(self) -> bool:
         try:
-            block = next(self._blocks, None)
+            with _exact_decimals():
+                block = next(self._blocks, None)
         except BaseException:
             self._abandon()
             raise
@@ -310,10 +336,10 @@ class Cursor:
 
     def fetchall(self) -> list[Any]:
         """Return the rows that are left."""
-        found = self._rows[self._position :] if self._position else self._rows
+        found = self._rows[self._position :] if self._position else self._rows  # ours alone from here on
         self._rows, self._position = [], 0
         while self._more():
-            found = found + self._rows
+            found += self._rows
             self._rows, self._position = [], 0
         return found
 
@@ -350,16 +376,19 @@ class Cursor:
             self.connection.failed()
 
 
-def _to_utc(columns: Sequence[Any], types: Sequence[Any]) -> Sequence[Any]:
-    """Give back columns whose times are in UTC: a column with a zone of its own comes in that zone."""
-    converted = []
-    for column, type_ in zip(columns, types, strict=True):
-        zone = getattr(type_, "tzinfo", None)
-        if zone is None or str(zone) in ("UTC", "Etc/UTC"):
-            converted.append(column)
-        else:
-            converted.append([value if value is None else value.astimezone(dt.UTC) for value in column])
-    return converted
+def _checked(table: str, columns: Sequence[str], types: Sequence[Any], data: Sequence[Any]) -> list[Any]:
+    block = []
+    for name, type_, column in zip(columns, types, data, strict=True):
+        try:
+            block.append(column_writer(type_.name)(column))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"a value does not fit column {name!r} of {table}: {error}") from error
+    return block
+
+
+def _exact_decimals() -> AbstractContextManager[Any]:
+    """Read Decimals with all their digits, whatever the caller's context rounds to."""
+    return decimal.localcontext(prec=76)
 
 
 def connect(open_client: Callable[[], Client], *, fragile: bool = False) -> Connection:

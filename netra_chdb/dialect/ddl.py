@@ -89,11 +89,14 @@ class DDLCompiler(ClickHouseDDLCompiler):
             text += "\n ORDER BY tuple()"
         if settings:
             rendered = (
-                f"{key} = {quote(value) if isinstance(value, str) else int(value)}"
+                f"{key} = {quote(value) if isinstance(value, str) else literal(value)}"
                 for key, value in sorted(settings.items())
             )
             text += "\n SETTINGS " + ", ".join(rendered)
         return text
+
+    def visit_verbatim_engine(self, engine: Any, **kw: Any) -> str:
+        return str(engine.text).replace("%", "%%")
 
     def post_create_table(self, table: Any) -> str:
         if getattr(table, "engine", None) is None:

@@ -35,12 +35,10 @@ _ESCAPES: Final = str.maketrans(
 def quote(text: str) -> str:
     """Return ``text`` as a ClickHouse string literal.
 
-    Lone surrogates (bytes that were not UTF-8) are given back as the bytes that they stand for.
+    Raises:
+        UnicodeEncodeError: ``text`` holds lone surrogates; bytes that are not UTF-8 are bound as ``bytes``.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return _bytes(text.encode("utf-8", "surrogateescape"))
+    text.encode()
     return f"'{text.translate(_ESCAPES)}'"
 
 
@@ -82,13 +80,29 @@ def _decimal(value: decimal.Decimal) -> str:
 
 def _datetime(value: dt.datetime) -> str:
     value = value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+    # Outside, the server takes the nearest time it knows and says nothing.
+    if not 1900 <= value.year <= 2299:
+        raise ValueError(f"ClickHouse's times go from 1900 to 2299: {value.isoformat()}")
     if value.microsecond == 0 and 1970 <= value.year <= 2105:
         return f"toDateTime('{value:%Y-%m-%d %H:%M:%S}', 'UTC')"
-    return f"toDateTime64('{value.strftime('%Y').zfill(4)}-{value:%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+    return f"toDateTime64('{value:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
 
 
 def _date(value: dt.date) -> str:
+    if not 1900 <= value.year <= 2299:
+        raise ValueError(f"ClickHouse's dates go from 1900 to 2299: {value.isoformat()}")
     return f"to{'Date' if 1970 <= value.year < 2149 else 'Date32'}('{value.isoformat()}')"
+
+
+def _ipv6(value: ipaddress.IPv6Address) -> str:
+    if value.scope_id:
+        raise ValueError(f"ClickHouse's IPv6 keeps no zone: {value}")
+    return f"toIPv6('{value}')"
+
+
+def _enum(member: enum.Enum) -> str:
+    # An IntEnum or StrEnum is its value wherever it is used; any other member is known by its name.
+    return literal(member.value) if isinstance(member, str | int | float) else quote(member.name)
 
 
 def _sequence(value: list[Any]) -> str:
@@ -106,7 +120,7 @@ def _map(value: Mapping[Any, Any]) -> str:
 # In order: bool before int, datetime before date, enumerations before what they also are.
 _RENDERERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...]] = (
     (type(None), lambda _: "NULL"),
-    (enum.Enum, lambda member: quote(member.name)),
+    (enum.Enum, _enum),
     (bool, lambda value: "true" if value else "false"),
     (str, quote),
     (int, _int),
@@ -117,7 +131,7 @@ _RENDERERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ..
     (uuid.UUID, lambda value: f"toUUID('{value}')"),
     ((bytes, bytearray, memoryview), _bytes),
     (ipaddress.IPv4Address, lambda value: f"toIPv4('{value}')"),
-    (ipaddress.IPv6Address, lambda value: f"toIPv6('{value}')"),
+    (ipaddress.IPv6Address, _ipv6),
     (list, _sequence),
     (tuple, _tuple),
     ((set, frozenset), lambda value: _sequence(sorted(value, key=repr))),

@@ -9,11 +9,36 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import reflection
 
 from netra_chdb.dialect import types
+from netra_chdb.dialect.table_engines import fragment, read_engine
 from netra_chdb.dialect.type_parser import parse_type, split_arguments, unquote
 
 __all__ = ["Reflection"]
 
 _DEFAULT_KINDS = {"MATERIALIZED": "clickhouse_materialized", "ALIAS": "clickhouse_alias"}
+
+
+class Inspector(reflection.Inspector):
+    """What ``inspect()`` returns.
+
+    Upstream's swaps the table in the ``MetaData`` for another of its own class: who asked keeps one without a key.
+    """
+
+    def reflect_table(self, table: Any, *args: Any, **kw: Any) -> None:
+        """Load the table's columns, indexes and engine: what ``create()`` makes of it is the same table again."""
+        super().reflect_table(table, *args, **kw)
+        if getattr(table, "engine", None) is None:
+            found = self.get_engine(table.name, table.schema)
+            if not found["engine"].endswith("View"):
+                read_engine(found["engine_full"], table.columns)._set_parent(table)
+
+    def get_engine(self, table_name: str, schema: str | None = None, **kw: Any) -> dict[str, Any]:
+        """Return the table's engine with its keys, as ``system.tables`` has them."""
+        with self._operation_context() as connection:
+            dialect: Any = self.dialect
+            found: dict[str, Any] = dialect.get_engine(
+                connection, table_name, schema=schema, info_cache=self.info_cache, **kw
+            )
+        return found
 
 
 class Reflection:
@@ -23,6 +48,7 @@ class Reflection:
     other's; it kept the quotes of time zones, and left out codecs, indexes and MATERIALIZED columns.
     """
 
+    inspector = Inspector
     default_schema_name: str
 
     def _rows(self, connection: Any, sql: str, **parameters: Any) -> Any:
@@ -83,32 +109,34 @@ class Reflection:
 
     @reflection.cache
     def get_columns(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
-        rows = self._rows(
-            connection,
-            "SELECT name, type, default_kind, default_expression, comment, compression_codec FROM system.columns "
-            "WHERE database = :database AND table = :name ORDER BY position",
-            database=schema or self.default_schema_name,
-            name=table_name,
-        )
-        if not rows:
-            self._one(connection, "name", table_name, schema)
-        return [self._column(*row) for row in rows]
+        self._one(connection, "name", table_name, schema)
+        preparer: Any = self.identifier_preparer  # type: ignore[attr-defined]
+        table = f"{preparer.quote_identifier(schema or self.default_schema_name)}.{preparer.quote_identifier(table_name)}"
+        # DESCRIBE alone knows a column's TTL, and older servers answer it with fewer columns.
+        rows = connection.exec_driver_sql(f"DESCRIBE TABLE {table.replace('%%', '%')}").mappings().all()
+        return [self._column(row) for row in rows]
 
     @staticmethod
-    def _column(name: str, type_name: str, kind: str, expression: str, comment: str, codec: str) -> dict[str, Any]:
-        type_ = parse_type(type_name)
+    def _column(row: Any) -> dict[str, Any]:
+        type_ = parse_type(row["type"])
+        kind, expression = row["default_type"], row["default_expression"]
         column: dict[str, Any] = {
-            "name": name,
+            "name": row["name"],
             "type": type_,
             "nullable": types.is_nullable(type_),
-            "default": expression if kind == "DEFAULT" else None,
-            "comment": comment or None,
+            "default": None,
+            "comment": row.get("comment") or None,
         }
         options: dict[str, Any] = {}
-        if kind in _DEFAULT_KINDS:
-            options[_DEFAULT_KINDS[kind]] = sa.text(expression)
-        if codec:
-            options["clickhouse_codec"] = codec.removeprefix("CODEC(").removesuffix(")")
+        if kind == "DEFAULT":
+            column["default"] = fragment(expression) if ":" in expression else expression
+        elif kind in _DEFAULT_KINDS:
+            options[_DEFAULT_KINDS[kind]] = fragment(expression)
+        if row.get("codec_expression"):
+            codec: str = row["codec_expression"]
+            options["clickhouse_codec"] = codec[6:-1] if codec.startswith("CODEC(") else codec
+        if row.get("ttl_expression"):
+            options["clickhouse_ttl"] = fragment(row["ttl_expression"])
         if options:
             column["dialect_options"] = options
         return column
@@ -122,6 +150,8 @@ class Reflection:
 
     @reflection.cache
     def get_indexes(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
+        if self.server_version_info < (21,):  # type: ignore[attr-defined]
+            return []  # servers older than the table that lists them
         rows = self._rows(
             connection,
             "SELECT name, expr, type_full, granularity FROM system.data_skipping_indices "

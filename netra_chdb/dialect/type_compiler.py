@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clickhouse_sqlalchemy.drivers.compilers.typecompiler import ClickHouseTypeCompiler
+from sqlalchemy.sql.type_api import to_instance
 
 from netra_chdb.dialect import types
 from netra_chdb.dialect.literals import quote
@@ -76,3 +77,10 @@ class TypeCompiler(ClickHouseTypeCompiler):
         if db_type == "Enum8" and not all(-128 <= number <= 127 for number in numbers.values()):
             db_type = "Enum16"
         return f"{db_type}({', '.join(f'{quote(name)} = {number}' for name, number in numbers.items())})"
+
+    def visit_tuple(self, type_: Any, **kw: Any) -> str:
+        elements = []
+        for name, nested in zip(getattr(type_, "names", [None] * len(type_.nested_types)), type_.nested_types, strict=True):
+            text = self.process(to_instance(nested), **kw)
+            elements.append(text if name is None else f"{self.dialect.identifier_preparer.quote_identifier(name)} {text}")
+        return f"Tuple({', '.join(elements)})"

@@ -10,7 +10,7 @@ from sqlalchemy.sql import sqltypes
 
 from netra_chdb.dialect import types
 
-__all__ = ["parse_type", "split_arguments"]
+__all__ = ["enum_numbers", "parse_type", "split_arguments", "split_named", "unquote"]
 
 _NAMED: Final = re.compile(r"^(?:`((?:[^`\\]|\\.|``)*)`|(\w+))\s+(\S.*)$", re.DOTALL)
 _ENUM_ITEM: Final = re.compile(r"^'((?:[^'\\]|\\.|'')*)'\s*=\s*(-?\d+)$", re.DOTALL)
@@ -61,23 +61,39 @@ def unquote(text: str) -> str:
     return text
 
 
-def _enum(cls: Any, arguments: list[str]) -> Any:
+def enum_numbers(arguments: list[str]) -> dict[str, int]:
+    """Return the number of each name from an Enum's arguments, ``'name' = 1``."""
     numbers = {}
     for argument in arguments:
         match = _ENUM_ITEM.match(argument)
         if match is None:
             raise ValueError(f"not an item of an Enum: {argument}")
         numbers[unquote(f"'{match[1]}'")] = int(match[2])
+    return numbers
+
+
+def split_named(argument: str) -> tuple[str | None, str]:
+    """Return name and type of a Tuple's element; None for the name of an unnamed one.
+
+    >>> split_named("`a b` Array(String)"), split_named("Decimal(9, 2)")
+    (('a b', 'Array(String)'), (None, 'Decimal(9, 2)'))
+    """
+    match = _NAMED.match(argument)
+    if match is None:
+        return None, argument
+    return match[2] or unquote(f"`{match[1]}`"), match[3]
+
+
+def _enum(cls: Any, arguments: list[str]) -> Any:
+    numbers = enum_numbers(arguments)
     return cls(*numbers, numbers=numbers)
 
 
 def _tuple(arguments: list[str]) -> Any:
-    # A named element is "name Type"; the names are not kept yet, the values come as a plain tuple.
-    inner = []
-    for argument in arguments:
-        match = _NAMED.match(argument)
-        inner.append(parse_type(match[3] if match and "(" not in argument.split()[0] else argument))
-    return types.Tuple(*inner)
+    elements = [split_named(argument) for argument in arguments]
+    return types.Tuple(
+        *[(name, parse_type(inner)) if name is not None else parse_type(inner) for name, inner in elements]
+    )
 
 
 def _aggregate(cls: Any, arguments: list[str]) -> Any:

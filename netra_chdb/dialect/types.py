@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import ipaddress
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -31,8 +32,6 @@ from clickhouse_sqlalchemy.types import (
     Int64,
     Int128,
     Int256,
-    IPv4,
-    IPv6,
     UInt8,
     UInt16,
     UInt32,
@@ -117,11 +116,22 @@ class Float64(_Float):
     __visit_name__ = "float64"
 
 
+def _for_literals_only(process: Processor) -> Processor:
+    # An insert of a block leaves such a processor out: the block checks and converts whole columns itself.
+    process.for_literals_only = True  # type: ignore[attr-defined]
+    return process
+
+
+def _like(process: Processor | None, *inner: Processor | None) -> Processor | None:
+    if process is not None and all(getattr(one, "for_literals_only", True) for one in inner if one is not None):
+        return _for_literals_only(process)
+    return process
+
+
+@_for_literals_only
 def _utc(value: Any) -> Any:
-    if value is None:
-        return None
     if not isinstance(value, dt.datetime):
-        raise TypeError(f"a datetime is needed, not {type(value).__name__}")
+        return value  # NULL, a date to compare with; a block refuses what is no time
     if value.tzinfo is None:
         return value.replace(tzinfo=dt.UTC)
     return value.astimezone(dt.UTC)
@@ -147,6 +157,34 @@ class DateTime64(upstream.DateTime64):
 
     def bind_processor(self, dialect: Dialect) -> Processor:
         return _utc
+
+
+class _Address:
+    # Upstream binds str(value): NULL became the text 'None', and rendering changed the bound value itself.
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+    def literal_processor(self, dialect: Dialect) -> None:
+        return None
+
+    def bind_expression(self, bindvalue: Any) -> None:
+        return None
+
+
+class IPv4(_Address, upstream.IPv4):
+    """``IPv4``: an ``ipaddress.IPv4Address``; ``in_`` takes networks too."""
+
+    @property
+    def python_type(self) -> type[Any]:
+        return ipaddress.IPv4Address
+
+
+class IPv6(_Address, upstream.IPv6):
+    """``IPv6``: an ``ipaddress.IPv6Address``; ``in_`` takes networks too."""
+
+    @property
+    def python_type(self) -> type[Any]:
+        return ipaddress.IPv6Address
 
 
 class _Enum(upstream.Enum):
@@ -258,7 +296,7 @@ class _Wrapper:
 def _optional(process: Processor | None) -> Processor | None:
     if process is None:
         return None
-    return lambda value: None if value is None else process(value)
+    return _like(lambda value: None if value is None else process(value), process)
 
 
 class Nullable(_Wrapper, upstream.Nullable):
@@ -282,7 +320,7 @@ class Array(upstream.Array):
 def _each(process: Processor | None) -> Processor | None:
     if process is None:
         return None
-    return lambda values: None if values is None else [process(value) for value in values]
+    return _like(lambda values: None if values is None else [process(value) for value in values], process)
 
 
 class Map(upstream.Map):
@@ -292,20 +330,29 @@ class Map(upstream.Map):
         super().__init__(to_instance(key_type), to_instance(value_type))
 
     def bind_processor(self, dialect: Dialect) -> Processor | None:
-        return self._values(_element(self.value_type, dialect, "bind"))
+        return self._items("bind", dialect)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
-        return self._values(_element(self.value_type, dialect, "result"))
+        return self._items("result", dialect)
 
-    @staticmethod
-    def _values(process: Processor | None) -> Processor | None:
-        if process is None:
+    def _items(self, kind: str, dialect: Dialect) -> Processor | None:
+        key, item = (_element(type_, dialect, kind) for type_ in (self.key_type, self.value_type))
+        if key is None and item is None:
             return None
-        return lambda items: None if items is None else {key: process(value) for key, value in items.items()}
+        of_key, of_item = key or _same, item or _same
+        return _like(
+            lambda items: None if items is None else {of_key(name): of_item(value) for name, value in items.items()},
+            key,
+            item,
+        )
 
     @property
     def python_type(self) -> type[Any]:
         return dict
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 class _Contains:
@@ -316,14 +363,28 @@ class _Contains:
     @property
     def _static_cache_key(self) -> Any:
         inner = tuple(to_instance(nested)._static_cache_key for nested in self.nested_types)
-        return (type(self), str(getattr(self, "agg_func", "")), inner)
+        return (type(self), str(getattr(self, "agg_func", "")), getattr(self, "names", ()), inner)
 
 
 class Tuple(_Contains, upstream.Tuple):
-    """``Tuple(T1, T2, ...)``: a tuple."""
+    """``Tuple(T1, T2, ...)``: a tuple; elements given as ``("name", T)`` have names.
+
+    A named tuple is a plain ``tuple`` in Python too; a ``dict`` of all its names is accepted.
+    """
+
+    names: tuple[str | None, ...]
 
     def __init__(self, *nested_types: Any) -> None:
-        super().__init__(*[to_instance(nested) for nested in nested_types])
+        pairs = [nested if isinstance(nested, tuple) else (None, nested) for nested in nested_types]
+        self.names = tuple(name for name, _ in pairs)
+        super().__init__(*[to_instance(nested) for _, nested in pairs])
+
+    def __repr__(self) -> str:
+        inner = (
+            repr(nested) if name is None else repr((name, nested))
+            for name, nested in zip(self.names, self.nested_types, strict=True)
+        )
+        return f"Tuple({', '.join(inner)})"
 
     def bind_processor(self, dialect: Dialect) -> Processor | None:
         return self._positions([_element(nested, dialect, "bind") for nested in self.nested_types])
@@ -331,15 +392,18 @@ class Tuple(_Contains, upstream.Tuple):
     def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
         return self._positions([_element(nested, dialect, "result") for nested in self.nested_types])
 
-    @staticmethod
-    def _positions(processes: list[Processor | None]) -> Processor | None:
+    def _positions(self, processes: list[Processor | None]) -> Processor | None:
         if not any(processes):
             return None
-        return lambda values: (
-            None
-            if values is None
-            else tuple(process(value) if process else value for process, value in zip(processes, values, strict=True))
-        )
+
+        def process(values: Any) -> Any:
+            if values is None:
+                return None
+            if isinstance(values, Mapping):
+                values = [values[name] for name in self.names]
+            return tuple(one(value) if one else value for one, value in zip(processes, values, strict=True))
+
+        return _like(process, *processes)
 
     @property
     def python_type(self) -> type[Any]:

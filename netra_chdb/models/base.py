@@ -4,7 +4,8 @@ A column is one line: ``user_id: Mapped[Id]``. The kinds below carry ClickHouse'
 that a row gets where the application says nothing. **Required**, without a default, are what finds a row again
 (sort keys, ids of users and traces, times, types), names and values; everything else has an empty default.
 Defaults are filled in by Python, so that a row is complete before it is sent; a server default stands only where
-ClickHouse's own (``''``, ``0``) would mean something else.
+ClickHouse's own (``''``, ``0``) would mean something else. An INSERT without a required column is refused before it
+is sent.
 
 Each table is partitioned by ``created_at``, never by ``timestamp``: a batch has one ``created_at``, so it is one
 part, nothing or all. Rows expire by the *day* of ``created_at``, and those of a summary by the same day, so that
@@ -18,6 +19,7 @@ import uuid
 from typing import Annotated, Any, ClassVar, Final, TypeAlias, get_args
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped, MappedColumn, mapped_column
 
 from netra_chdb.dialect import (
@@ -214,6 +216,23 @@ def pruned_by(time: str, *ids: str) -> tuple[sa.Index, ...]:
 # -- what every model has --------------------------------------------------------------------------------------------
 
 
+class Missing(sa.ColumnElement[Any]):
+    """Stands in an INSERT for a required value that nobody gave: the statement cannot be compiled, nothing is sent.
+
+    ClickHouse would fill in ``''`` or 1970 without a word, for whole columns that a statement leaves out.
+    """
+
+    inherit_cache = False
+
+    def __init__(self, column: sa.Column[Any]) -> None:
+        self.message = f"{column.table.fullname}.{column.name} is required"
+
+
+@compiles(Missing)
+def _refuse(element: Missing, compiler: Any, **kw: Any) -> str:
+    raise sa.exc.CompileError(element.message)
+
+
 class Model:
     """Mixed into each database's declarative base.
 
@@ -234,6 +253,8 @@ class Model:
         for column in cls.__table__.columns:
             if "codec" in column.info:
                 column.dialect_kwargs["clickhouse_codec"] = column.info["codec"]
+            if not column.nullable and column.default is None and column.server_default is None:
+                sa.ColumnDefault(Missing(column))._set_parent_with_dispatch(column)
 
 
 class Row:

@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from netra_chdb.dialect import Select, select
+from netra_chdb.dialect import select
 from netra_chdb.errors import NetraError
 from netra_chdb.ingest.batch import Batch, RowChecker, to_rows
 
-__all__ = ["EVERYONE", "Reading", "Receipt", "Repository", "UserScope"]
+__all__ = ["EVERYONE", "Reading", "Receipt", "Repository", "UserScope", "of_user"]
 
 
 class _Everyone(enum.Enum):
@@ -108,6 +108,17 @@ class Repository(Generic[Model]):
                 self._send(session, batch)
         return Receipt(sum(batch.rows for batch in batches), tuple(str(batch.batch_id) for batch in batches))
 
+    def insert_batch(self, batch: Batch) -> Receipt:
+        """Insert a batch that is frozen already, as one block: all of its rows, or none.
+
+        Raises:
+            BreakerOpen: ClickHouse is not asked at present.
+            sqlalchemy.exc.DBAPIError: ClickHouse did not take it, or did not say.
+        """
+        with self._sessions() as session:
+            self._send(session, batch)
+        return Receipt(batch.rows, (str(batch.batch_id),))
+
     def _send(self, session: orm.Session, batch: Batch) -> None:
         settings = {"async_insert": 0, "insert_deduplication_token": batch.token}
         rows = [dict(zip(batch.columns, values, strict=True)) for values in zip(*batch.data, strict=True)]
@@ -184,25 +195,27 @@ class Repository(Generic[Model]):
         return getattr(self.model, name)
 
     def _scoped(
-        self,
-        statement: Select,
-        user_id: UserScope,
-        since: dt.datetime | None = None,
-        until: dt.datetime | None = None,
-        model: Any = None,
-    ) -> Select:
-        model = model or self.model
-        if user_id is not EVERYONE:
-            if not isinstance(user_id, str) or not user_id:
-                raise NetraError(
-                    f"user_id must be a user's id, not {user_id!r}; for all users' rows pass user_id=EVERYONE"
-                )
-            statement = statement.where(model.user_id == user_id)
+        self, statement: Any, user_id: UserScope, since: dt.datetime | None = None, until: dt.datetime | None = None
+    ) -> Any:
+        statement = of_user(statement, self.model, user_id)
         if since is not None:
             statement = statement.where(self._time_column >= since)
         if until is not None:
             statement = statement.where(self._time_column < until)
         return statement
+
+
+def of_user(statement: Any, model: Any, user_id: UserScope) -> Any:
+    """Restrict ``statement`` to one user's rows of ``model``.
+
+    Raises:
+        NetraError: ``user_id`` is neither a user's id nor EVERYONE.
+    """
+    if user_id is EVERYONE:
+        return statement
+    if not isinstance(user_id, str) or not user_id:
+        raise NetraError(f"user_id must be a user's id, not {user_id!r}; for all users' rows pass EVERYONE")
+    return statement.where(model.user_id == user_id)
 
 
 def _bare_insert(batch: Batch) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from netra_chdb.dialect import select
 from netra_chdb.errors import NetraError
 from netra_chdb.models import analytics
-from netra_chdb.repositories.base import Reading, Repository, UserScope, _reading
+from netra_chdb.repositories.base import Reading, Repository, UserScope, of_user
 
 __all__ = ["Percentile", "PerformanceMetricsRepository"]
 
@@ -61,10 +62,10 @@ class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
             select(sa.func.count(), sa.func.quantilesExactInclusive(*levels, value)), user_id, since, until
         )
         statement = self._of(statement, metric_type, metric_name)
-        with self._sessions() as session:
-            count, values = session.execute(statement).one()
-        rows = [Percentile(level, found) for level, found in zip(levels, values, strict=True)] if count else []
-        return _reading(rows)
+        reading = self._read(statement)
+        ((count, values),) = reading.rows
+        found = [Percentile(level, value) for level, value in zip(levels, values, strict=True)] if count else []
+        return dataclasses.replace(reading, rows=found)
 
     def time_series(
         self,
@@ -116,18 +117,28 @@ class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
         )
         return self._read(self._of(statement, metric_type, metric_name).group_by(bucket).order_by(bucket))
 
-    def user_summary(self, *, user_id: UserScope) -> Reading:
+    def user_summary(
+        self, *, user_id: UserScope, since: dt.date | None = None, until: dt.date | None = None
+    ) -> Reading:
         """Return the daily summary that ClickHouse keeps up to date with each insert.
 
+        Args:
+            user_id: whose rows.
+            since: from this day on, inclusive.
+            until: up to this day, exclusive.
+
         Returns:
-            A reading whose rows carry ``user_id``, ``day``, ``metric_type``, ``count``, ``average``, ``maximum``,
-            ``minimum`` and ``total_tokens``, in order of user, day and type.
+            A reading whose rows carry ``user_id``, ``day``, ``metric_type``, ``metric_count``, ``avg_value``,
+            ``max_value``, ``min_value`` and ``total_tokens``, in order of user, day and type.
         """
         summary = analytics.UserMetricsSummary
-        statement: Any = summary.summarize()
-        return self._read(
-            self._scoped(statement, user_id, model=summary).order_by(summary.user_id, summary.day, summary.metric_type)
-        )
+        (declared,) = (found for found in analytics.SUMMARIES if found.target is summary)
+        statement = of_user(declared.query, summary, user_id)
+        if since is not None:
+            statement = statement.where(summary.day >= since)
+        if until is not None:
+            statement = statement.where(summary.day < until)
+        return self._read(statement.order_by(summary.user_id, summary.day, summary.metric_type))
 
     def _of(self, statement: Any, metric_type: str, metric_name: str | None) -> Any:
         statement = statement.where(self.model.metric_type == metric_type)

@@ -34,7 +34,7 @@ import pybreaker
 from pybreaker import STATE_CLOSED, STATE_HALF_OPEN, STATE_OPEN
 
 from netra_chdb.errors import BreakerOpen, ConfigError
-from netra_chdb.resilience import UNFINISHED, LocalPermits, Permit, PermitStorage, Snapshot, Transition
+from netra_chdb.resilience.permit import UNFINISHED, LocalPermits, Permit, PermitStorage, Snapshot, Transition
 
 __all__ = ["CircuitBreaker", "Permit", "PermitStorage", "Snapshot", "Transition"]
 
@@ -323,15 +323,15 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         self._unannounced.append((old, state, transition))
 
     def _start_open_time(self, old: str) -> None:
-        longest = max(self._longest, self.reset_timeout)
         if not self._open_time:
             self._open_time = self.reset_timeout
         elif old == STATE_HALF_OPEN:
-            self._open_time = min(self._open_time * self._backoff, longest)
+            self._open_time *= self._backoff
         # The bound comes before the jitter: the longest open times, too, should differ between processes.
+        longest = max(self._longest, self.reset_timeout) / (1 + self._jitter)
         spread = self._random.uniform(1 - self._jitter, 1 + self._jitter)
         self._opened = self._clock()
-        self._open_until = self._opened + min(self._open_time, longest / (1 + self._jitter)) * spread
+        self._open_until = self._opened + min(self._open_time, longest) * spread
 
     def _announce(self) -> None:
         """Tell the listeners of changes of state; the lock is not held.

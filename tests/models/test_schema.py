@@ -12,11 +12,7 @@ from netra_chdb.dialect.ddl import render_type
 from netra_chdb.models import analytics, traces
 from netra_chdb.models.base import DEDUPLICATION_WINDOW
 
-MODELS: list[Any] = [
-    mapper.class_
-    for module in (analytics, traces)
-    for mapper in module.Base.registry.mappers  # type: ignore[attr-defined]
-]
+MODELS: list[Any] = [mapper.class_ for module in (analytics, traces) for mapper in module.Base.registry.mappers]
 ALL = sorted(MODELS, key=lambda model: str(model.__table__.fullname))
 SUMMARIES = (*analytics.SUMMARIES, *traces.SUMMARIES)
 TARGETS = [summary.target for summary in SUMMARIES]

@@ -45,6 +45,37 @@ def test_sixteen_closed_tasks_are_inside_at_the_same_time() -> None:
     assert breaker.snapshot().admitted == 16
 
 
+def test_admissions_and_outcomes_hold_the_lock() -> None:
+    free: dict[str, bool] = {}
+
+    class Watched(pybreaker.CircuitMemoryStorage):
+        def ask(self, what: str) -> None:
+            def try_it() -> None:
+                if free.setdefault(what, breaker._lock.acquire(blocking=False)):
+                    breaker._lock.release()
+
+            if what not in free:
+                in_threads(1, lambda _: try_it())
+
+        def acquire_permit(self, limit: int, lease: float) -> str:
+            self.ask("acquire")
+            return "token"
+
+        def release_permit(self, token: str) -> None:
+            self.ask("release")
+
+        def increment_counter(self) -> None:
+            self.ask("failure")
+
+        def increment_success_counter(self) -> None:
+            self.ask("success")
+
+    breaker = CircuitBreaker(state_storage=Watched("half-open"))
+    breaker.admit().succeed()
+    breaker.admit().fail(OSError())
+    assert free == {"acquire": False, "release": False, "success": False, "failure": False}
+
+
 def test_half_open_admits_three_of_64_threads() -> None:
     breaker = CircuitBreaker()
     breaker.half_open()

@@ -277,6 +277,20 @@ def test_what_another_process_changed_makes_results_here_stale(clock: Clock) -> 
     assert (storage.state, storage.counter) == ("half-open", 0)
 
 
+@pytest.mark.parametrize(
+    "look",
+    [lambda breaker: admitted(breaker, 1), lambda breaker: breaker.state, lambda breaker: breaker.snapshot()],
+    ids=["admit", "state", "snapshot"],
+)
+@pytest.mark.parametrize("state", ["open", "half-open"])
+def test_whoever_notices_a_change_tells_it(clock: Clock, state: str, look: Callable[[CircuitBreaker], object]) -> None:
+    storage, recorder = Shared(), Recorder()
+    breaker = build(clock, state_storage=storage, listeners=[recorder])
+    storage.state = state
+    look(breaker)
+    assert [item.new for item in recorder.transitions] == [state]
+
+
 def test_opening_by_hand_follows_the_storage_first(clock: Clock) -> None:
     storage = Shared()
     here = build(clock, state_storage=storage)
@@ -317,7 +331,9 @@ def test_permits_in_the_storage_are_counted_over_all_processes(clock: Clock) -> 
     first, second = admitted(here, 2)
     (third,) = admitted(there, 16)
     assert not admitted(here, 1)
+    assert len(storage.tokens) == 3
     third.succeed()
+    assert len(storage.tokens) == 2
     second.release()
     assert len(admitted(here, 1) + admitted(there, 16)) == 2
     first.fail(Refused())

@@ -1,0 +1,211 @@
+"""``clickhouse+chhttp``: ClickHouse over HTTP(S), ClickHouse Cloud included, through clickhouse-connect.
+
+URL: ``clickhouse+chhttp://user:password@host:8123/database?secure=true``. Query arguments:
+
+=========================  =====================================================================================
+``secure``                 TLS; the port is then 8443 unless the URL names one
+``verify``                 whether the server's certificate is checked (true)
+``ca_cert``, ``client_cert``, ``client_cert_key``, ``server_host_name``   files and names for TLS
+``connect_timeout``        seconds to connect (10)
+``send_receive_timeout``   seconds to wait for an answer, and then for each next piece of it (300)
+``compress``               ``lz4``, ``zstd``, ``gzip``, ``br``; true for the best at hand, false for none (true)
+``proxy_path``, ``http_proxy``, ``https_proxy``   the way through a proxy
+=========================  =====================================================================================
+
+Every other argument is a ClickHouse setting. One DBAPI connection is one TCP connection, opened anew only when the
+server closed it while it was idle. Nothing is ever sent twice.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Final
+
+from clickhouse_connect.driver import tzutil
+from clickhouse_connect.driver._backend.http_sync import HttpSyncBackend
+from clickhouse_connect.driver._backend.models import QueryExecution
+from clickhouse_connect.driver.constants import PROTOCOL_VERSION_WITH_LOW_CARD
+from clickhouse_connect.driver.exceptions import OperationalError
+from clickhouse_connect.driver.httpclient import HttpClient
+from clickhouse_connect.driver.httputil import ResponseSource, check_env_proxy, get_pool_manager
+from clickhouse_connect.driver.models import SettingDef
+from sqlalchemy.engine import URL
+
+from netra_chdb.dialect.base import Dialect
+from netra_chdb.dialect.chnative import flag, number
+
+__all__ = ["ChhttpDialect"]
+
+_TEXT: Final = (
+    *("ca_cert", "client_cert", "client_cert_key", "server_host_name", "tls_mode", "client_name"),
+    *("proxy_path", "http_proxy", "https_proxy", "compress"),
+)
+_NUMBERS: Final = ("connect_timeout", "send_receive_timeout")
+# ClickHouse's own codes that say that this line is lost: the server gave up reading or writing it.
+_LINE_LOST: Final = frozenset({3, 32, 209, 210})
+# What clickhouse-connect sets by itself where the user may set it.
+_WANTED: Final = (
+    "cancel_http_readonly_queries_on_client_close",
+    "cast_string_to_dynamic_use_inference",
+    "date_time_input_format",
+    "enable_http_compression",
+)
+_BLOCK_INFO: Final = b"\x01\x00\x02\xff\xff\xff\xff\x00"
+
+
+class _Source(ResponseSource):
+    """A response that is dropped with its socket when it is closed early; upstream reads it to its end first."""
+
+    def close(self) -> None:
+        self.response.close()
+
+
+class _Backend(HttpSyncBackend):
+    """The transport, sending each request once.
+
+    Upstream repeats inserts and reads when the connection closes before the answer came; by then an insert may have
+    been executed.
+    """
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["retries"] = 0
+        kwargs["retryable"] = False
+        return super().request(*args, **kwargs)
+
+    def execute_query(self, *args: Any, **kwargs: Any) -> QueryExecution:
+        execution = super().execute_query(*args, **kwargs)
+        source = execution.source
+        if source is not None:
+            execution.source = _Source(source.response, exception_tag=source.exception_tag)
+        return execution
+
+
+class _Client(HttpClient):
+    """A client with a connection pool of one, which opens with one request where upstream needs three."""
+
+    def __init__(self, *, pool: Any, **options: Any) -> None:
+        self._owns_pool_manager = True
+        try:
+            super().__init__(pool_mgr=pool, **options)
+        except BaseException:
+            pool.clear()
+            raise
+
+    def _init_common_settings(self, tz_source: Any) -> None:
+        made = self._backend
+        self._backend = _Backend(
+            url=made.url,
+            pool_manager=made.http,
+            owns_pool_manager=True,
+            headers=made.headers,
+            params=made.params,
+            timeout=made.timeout,
+            server_host_name=made.server_host_name,
+            token_provider=None,
+            autogenerate_query_id=made.autogenerate_query_id,
+            http_retries=0,  # urllib3's own
+            read_format=made.read_format,
+            form_encode_query_params=made.form_encode_query_params,
+        )
+        self._learn_server()
+        self.params.update(self._validate_settings(self._ch_settings))
+
+    def _learn_server(self) -> None:
+        names = ", ".join(f"'{name}'" for name in _WANTED)
+        answer = self.raw_query(
+            "SELECT concat(version(), '\\n', timezone(), '\\n', (SELECT arrayStringConcat(groupArray(name), ',') "  # noqa: S608
+            f"FROM system.settings WHERE NOT readonly AND name IN ({names}))) AS server",
+            settings={"client_protocol_version": PROTOCOL_VERSION_WITH_LOW_CARD},
+            fmt="Native",
+        )
+        # A proxy between may have stripped the protocol version; the answer's first bytes tell.
+        self.protocol_version = PROTOCOL_VERSION_WITH_LOW_CARD if answer.startswith(_BLOCK_INFO) else 0
+        lines = answer.decode("utf-8", "replace").rsplit("\n", 2)
+        if len(lines) != 3:
+            raise OperationalError(f"this is no answer of a ClickHouse server: {answer[:80]!r}")
+        self.server_version = _printable_tail(lines[0])
+        self._set_zone(lines[1])
+        may = set(lines[2].split(","))
+        own = self._initial_settings or {}
+        for name, value in (
+            # A query whose client is gone stops.
+            ("cancel_http_readonly_queries_on_client_close", "1"),
+            ("cast_string_to_dynamic_use_inference", "1"),
+            ("date_time_input_format", "best_effort"),
+        ):
+            if name in may and name not in own:
+                self.params[name] = value
+        # Progress headers stay off: each would start send_receive_timeout anew, and a hung query would never end.
+        self._backend.send_progress = False
+        if "enable_http_compression" in may:
+            self._backend.send_comp_setting = True
+            self._backend.compression = self._negotiated_compression
+        self.server_settings: dict[str, SettingDef] = {}
+
+    def _set_zone(self, name: str) -> None:
+        try:
+            zone, self._dst_safe = tzutil.normalize_timezone(tzutil.resolve_zone(name), trust_fixed_offset=True)
+        except LookupError:
+            zone, self._dst_safe = tzutil.resolve_zone("UTC"), True
+        self.server_tz = zone
+        self.tz_source = self._tz_source
+
+
+def _printable_tail(text: str) -> str:
+    return text[len(text.rstrip("0123456789.")) :]
+
+
+class ChhttpDialect(Dialect):
+    """The dialect over HTTP."""
+
+    driver = "chhttp"
+    supports_statement_cache = True
+
+    @classmethod
+    def import_dbapi(cls) -> ModuleType:
+        from netra_chdb.dialect import connect_dbapi
+
+        return connect_dbapi
+
+    def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
+        query: dict[str, Any] = dict(url.query)
+        secure = flag("secure", query.pop("secure", False))
+        options: dict[str, Any] = {
+            "interface": "https" if secure else "http",
+            "host": url.host or "localhost",
+            "port": url.port or (8443 if secure else 8123),
+            "username": url.username or "default",
+            "password": url.password or "",
+            "database": url.database,
+            "verify": flag("verify", query.pop("verify", True)),
+        }
+        options |= {name: query.pop(name) for name in _TEXT if name in query}
+        options |= {name: number(name, query.pop(name)) for name in _NUMBERS if name in query}
+        return [], {**options, "settings": query}
+
+    def connect(self, *cargs: Any, **cparams: Any) -> Any:
+        dbapi: Any = self.loaded_dbapi
+        return dbapi.connect(lambda: _open(cparams))
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        dbapi: Any = self.loaded_dbapi
+        if not isinstance(e, dbapi.DatabaseError):
+            return False
+        if e.code is None:
+            return isinstance(e, dbapi.OperationalError)
+        return e.code in _LINE_LOST
+
+
+def _open(options: dict[str, Any]) -> _Client:
+    interface, host, port = options["interface"], options["host"], options["port"]
+    pool_options: dict[str, Any] = {name: options.get(name) for name in ("ca_cert", "client_cert", "client_cert_key")}
+    for name in ("http_proxy", "https_proxy"):
+        scheme = name.partition("_")[0]
+        if scheme == interface and (proxy := options.get(name) or check_env_proxy(scheme, host, port)):
+            pool_options[name] = proxy
+    if interface == "https" and (host_name := options.get("server_host_name")):
+        pool_options["server_hostname"] = host_name
+        if options["verify"]:
+            pool_options["assert_hostname"] = host_name
+    pool = get_pool_manager(maxsize=1, retries=0, verify=options["verify"], **pool_options)
+    return _Client(pool=pool, **options, autogenerate_session_id=False, tz_mode="aware")

@@ -1,0 +1,139 @@
+"""``clickhouse+chnative``: ClickHouse over its native TCP protocol, several hosts if need be.
+
+URL: ``clickhouse+chnative://user:password@host:9000/database?alt_hosts=host2:9000,host3``. Query arguments:
+
+=========================  =====================================================================================
+``secure``                 TLS; the port is then 9440 unless the URL names one
+``verify``                 whether the server's certificate is checked (true)
+``ca_certs``, ``certfile``, ``keyfile``, ``server_hostname``   files and names for TLS
+``connect_timeout``        seconds to connect and to exchange the hello (10)
+``send_receive_timeout``   seconds to wait for the next block of an answer (300)
+``compression``            ``lz4``, ``lz4hc`` or ``zstd``: needs ``clickhouse-driver[lz4]`` or ``[zstd]``
+``alt_hosts``              further hosts, tried in turn when one cannot be reached
+``round_robin``            begin with another host each time a connection opens
+=========================  =====================================================================================
+
+Every other argument is a ClickHouse setting. Servers from 18.16 on are understood; what they lack they refuse.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Final
+
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.engine import URL, reflection
+
+from netra_chdb.dialect.base import Dialect
+
+__all__ = ["ChnativeDialect"]
+
+_TEXT: Final = (
+    *("ca_certs", "certfile", "keyfile", "keypass", "server_hostname", "ciphers", "client_name"),
+    *("alt_hosts", "compression"),
+)
+_NUMBERS: Final = ("connect_timeout", "send_receive_timeout", "sync_request_timeout")
+_FLAGS: Final = ("secure", "verify", "check_hostname", "round_robin", "tcp_keepalive")
+# Servers before these columns came to system.columns and system.tables.
+_OLD: Final = (20,)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Read a URL argument that is true or false.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: it is neither.
+    """
+    text = str(value).lower()
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("false", "0", "no", "off"):
+        return False
+    raise sa_exc.ArgumentError(f"{name} is true or false, not {value!r}")
+
+
+def number(name: str, value: Any) -> float:
+    """Read a URL argument that is a number of seconds.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: it is not a positive number.
+    """
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < float("inf"):
+        raise sa_exc.ArgumentError(f"{name} is a positive number of seconds, not {value!r}")
+    return seconds
+
+
+class ChnativeDialect(Dialect):
+    """The dialect over the native protocol."""
+
+    driver = "chnative"
+    supports_statement_cache = True
+
+    @classmethod
+    def import_dbapi(cls) -> ModuleType:
+        from netra_chdb.dialect import native_dbapi
+
+        return native_dbapi
+
+    def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
+        query: dict[str, Any] = dict(url.query)
+        options: dict[str, Any] = {
+            "host": url.host or "localhost",
+            "port": url.port,
+            "user": url.username or "default",
+            "password": url.password or "",
+            "database": url.database or "",
+            "client_name": "netra-chdb",
+        }
+        options |= {name: query.pop(name) for name in _TEXT if name in query}
+        options |= {name: number(name, query.pop(name)) for name in _NUMBERS if name in query}
+        options |= {name: flag(name, query.pop(name)) for name in _FLAGS if name in query}
+        if str(options.get("compression", "")).lower() in ("false", "0", "none", ""):
+            options["compression"] = False
+        return [], {**options, "settings": query}
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        dbapi: Any = self.loaded_dbapi
+        if not isinstance(e, dbapi.Error):
+            return False
+        if isinstance(e, dbapi.OperationalError) and e.code is None:
+            return True
+        return bool(getattr(connection, "lost", False))
+
+    # -- what an old server knows about its tables ----------------------------
+
+    def _is_old(self) -> bool:
+        return tuple(self.server_version_info or ()) < _OLD
+
+    @reflection.cache
+    def get_columns(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
+        if not self._is_old():
+            found: list[Any] = super().get_columns(connection, table_name, schema, **kw)
+            return found
+        rows = self._rows(
+            connection,
+            "SELECT name, type, default_kind, default_expression FROM system.columns "
+            "WHERE database = :database AND table = :name",
+            database=schema or self.default_schema_name,
+            name=table_name,
+        )
+        if not rows:
+            self._one(connection, "name", table_name, schema)
+        return [self._column(*row, "", "") for row in rows]
+
+    @reflection.cache
+    def get_indexes(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
+        if self._is_old():
+            return []
+        found: list[Any] = super().get_indexes(connection, table_name, schema, **kw)
+        return found
+
+    @reflection.cache
+    def get_table_comment(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
+        if self._is_old():
+            return {"text": None}
+        return super().get_table_comment(connection, table_name, schema, **kw)
