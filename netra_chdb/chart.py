@@ -46,8 +46,9 @@ def _seconds(time: dt.datetime) -> float:
     return (time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time).timestamp()
 
 
-def _real(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _drawable(value: float | None) -> bool:
+    # Differences of larger numbers overflow.
+    return value is not None and abs(value) <= 1e300
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,13 @@ def _runs(points: Sequence[Point]) -> list[list[_Place]]:
     widest = statistics.median(distances) * _GAP if distances else math.inf
     for x, point in zip(times, ordered, strict=True):
         value = point.value
-        if value is None or not math.isfinite(value):
+        if value is None or not _drawable(value):
             runs.append([])
             continue
         if runs[-1] and x - runs[-1][-1].x > widest:
             runs.append([])
-        low = point.low if point.low is not None and math.isfinite(point.low) else value
-        high = point.high if point.high is not None and math.isfinite(point.high) else value
+        low = point.low if point.low is not None and _drawable(point.low) else value
+        high = point.high if point.high is not None and _drawable(point.high) else value
         runs[-1].append(_Place(x, value, min(low, value), max(high, value)))
     return [run for run in runs if run]
 
@@ -89,7 +90,7 @@ def _nice_step(span: float, count: int) -> float:
 
 def _value_ticks(low: float, high: float, count: int) -> list[float]:
     """Return ticks that reach from below ``low`` to above ``high``."""
-    if not high - low > abs(high) * 1e-12:
+    if not high - low > max(abs(low), abs(high), 1e-290) * 1e-12:
         margin = abs(high) * 0.1 or 1.0
         low, high = low - margin, high + margin
     # A series near zero is shown with its zero.

@@ -21,7 +21,7 @@ from netra_chdb.config import Config
 from netra_chdb.errors import ConfigError, NetraError, code_of
 from netra_chdb.ingest.importer import FileResult, Importer, Rejects
 from netra_chdb.ingest.mapping import Plan, pairs
-from netra_chdb.ingest.source import FORMATS, Source, open_source
+from netra_chdb.ingest.source import Source, open_source
 
 if TYPE_CHECKING:
     import typer
@@ -31,8 +31,13 @@ __all__ = ["application", "main"]
 GOOD, BAD, MISUSE, INTERRUPTED = 0, 1, 2, 130
 _NO_SCHEMA: Final = (60, 81)  # no such table, no such database
 
-#: The formats of files, as typer wants a choice.
-Format = enum.StrEnum("Format", list(FORMATS))
+
+class Format(enum.StrEnum):
+    """A choice of ``--format``."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 def main() -> None:
@@ -215,7 +220,7 @@ def _report(results: Sequence[FileResult], asked: int, rejects: Rejects, kind: K
             parts.append(f"{result.cut:,} with times cut to milliseconds")
         _say(f"{result.path}: {', '.join(parts)}")
     stored, rejected = (sum(getattr(result, name) for result in results) for name in ("stored", "rejected"))
-    _say(f"{stored:,} rows in {kind.repository} of {where}")
+    _say(f"{stored:,} rows added to {kind.repository} in {where}")
     if rejects.created:
         _say(f"{rejected:,} rejected, with their reasons: {rejects.path}")
     failed = results[-1] if results and results[-1].failure is not None else None
@@ -271,7 +276,7 @@ def application() -> "typer.Typer":
     @app.callback()
     def options(
         version: Annotated[
-            bool, typer.Option("--version", callback=show_version, is_eager=True, help="Say it.")
+            bool, typer.Option("--version", callback=show_version, is_eager=True, help="Say the version.")
         ] = False,
     ) -> None:
         """A data access layer for ClickHouse. CLICKHOUSE_URL and its kin say where that is; embedded by default."""
@@ -321,45 +326,34 @@ def application() -> "typer.Typer":
         Format | None, typer.Option("--format", help="By default what the file's extension says.")
     ]
 
-    def run_import(kind: Kind, paths: list[Path], options: ImportOptions) -> None:
-        with _reporting():
-            raise typer.Exit(import_files(kind, paths, options))
+    def add_import(name: str, kind: Kind, text: str) -> None:
+        @imports.command(name, help=f"{text} Rejected lines make the exit code 1; the others are stored.")
+        def command(
+            files: files_argument,
+            maps: maps_option = [],  # noqa: B006 - typer makes a list of its own
+            sets: sets_option = [],  # noqa: B006
+            user: user_option = None,
+            time_format: time_option = None,
+            rest: rest_option = None,
+            rejects: rejects_option = None,
+            file_format: format_option = None,
+        ) -> None:
+            options = ImportOptions(maps, sets, user, time_format, rest, rejects, file_format)
+            with _reporting():
+                raise typer.Exit(import_files(kind, files, options))
 
-    @imports.command("metrics")
-    def import_metrics(
-        files: files_argument,
-        maps: maps_option = [],  # noqa: B006 - typer makes a list of its own
-        sets: sets_option = [],  # noqa: B006
-        user: user_option = None,
-        time_format: time_option = None,
-        rest: rest_option = None,
-        rejects: rejects_option = None,
-        file_format: format_option = None,
-    ) -> None:
-        """Import measurements into netra_analytics.performance_metrics.
-
-        Needs timestamp, value and user_id. metric_name is the file's name and metric_type is 'resource' where nothing
-        else is said. Rejected lines make the exit code 1; the others are stored.
-        """
-        run_import(METRICS, files, ImportOptions(maps, sets, user, time_format, rest, rejects, file_format))
-
-    @imports.command("events")
-    def import_events(
-        files: files_argument,
-        maps: maps_option = [],  # noqa: B006
-        sets: sets_option = [],  # noqa: B006
-        user: user_option = None,
-        time_format: time_option = None,
-        rest: rest_option = None,
-        rejects: rejects_option = None,
-        file_format: format_option = None,
-    ) -> None:
-        """Import events or logs into netra_analytics.events.
-
-        Needs timestamp and user_id. event_name is the file's name and event_type is 'log' where nothing else is said.
-        Rejected lines make the exit code 1; the others are stored.
-        """
-        run_import(EVENTS, files, ImportOptions(maps, sets, user, time_format, rest, rejects, file_format))
+    add_import(
+        "metrics",
+        METRICS,
+        "Import measurements into netra_analytics.performance_metrics. Needs timestamp, value and user_id; metric_name "
+        "is the file's name and metric_type is 'resource' where nothing else is said.",
+    )
+    add_import(
+        "events",
+        EVENTS,
+        "Import events or logs into netra_analytics.events. Needs timestamp and user_id; event_name is the file's name "
+        "and event_type is 'log' where nothing else is said.",
+    )
 
     @app.command()
     def demo(

@@ -75,6 +75,9 @@ class _Counting:
         self._last_success: dt.datetime | None = None
         self._check_idle_after = check_idle_after
         self._clock = clock
+        # SQLAlchemy asks listeners of do_connect in the order of listening, and the first one that connects is the
+        # last one asked: what a guard adds stands around this one's way to connect, not before it.
+        self.connect_through: Callable[..., Any] = self.attempt
 
     def snapshot(self) -> PoolCounters:
         with self._lock:
@@ -92,6 +95,9 @@ class _Counting:
     # -- events, in the order in which a connection meets them -----------------
 
     def do_connect(self, dialect: Any, record: Any, cargs: Any, cparams: Any) -> Any:
+        return self.connect_through(dialect, record, cargs, cparams)
+
+    def attempt(self, dialect: Any, record: Any, cargs: Any, cparams: Any) -> Any:
         self._add("connection_attempts")
         try:
             connection = _connect(dialect, record, cargs, cparams)
@@ -194,10 +200,6 @@ def guard(engine: sa.Engine, breaker: CircuitBreaker) -> None:
         raise ValueError(f"this engine is guarded by another breaker: {present.name}")
     _GUARDS[engine] = breaker
     dialect = engine.dialect
-    counting = _COUNTERS.get(engine)
-    connect = (
-        counting.do_connect if counting else lambda dialect, _record, cargs, cparams: dialect.connect(*cargs, **cparams)
-    )
 
     def through(run: Callable[..., Any], *, proves_health: bool) -> Callable[..., Any]:
         def guarded(*args: Any) -> Any:
@@ -221,4 +223,7 @@ def guard(engine: sa.Engine, breaker: CircuitBreaker) -> None:
     for name in ("do_execute", "do_execute_no_params", "do_executemany"):
         event.listen(engine, name, through(getattr(dialect, name), proves_health=True))
     # A connection that opens does not prove that statements run; one that does not open counts as a failure.
-    event.listen(engine, "do_connect", through(connect, proves_health=False), insert=True)
+    if counting := _COUNTERS.get(engine):
+        counting.connect_through = through(counting.attempt, proves_health=False)
+    else:
+        event.listen(engine, "do_connect", through(_connect, proves_health=False))

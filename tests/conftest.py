@@ -42,8 +42,10 @@ def started(server: ModernServer | OldServer) -> Iterator[Any]:
         server.start()
     except Missing as missing:
         require(missing.component, missing.reason)
-    yield server
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

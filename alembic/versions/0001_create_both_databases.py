@@ -8,8 +8,8 @@ Create Date: 2026-11-20
 from __future__ import annotations
 
 import sqlalchemy as sa
-
 from alembic import op
+
 from netra_chdb import dialect as ch
 
 revision = "0001"

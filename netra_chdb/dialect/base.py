@@ -67,6 +67,7 @@ class Dialect(Reflection, ClickHouseDialect):
     colspecs: ClassVar[dict[Any, Any]] = {
         sa.DateTime: types.DateTime64,
         sa.JSON: types.JSONText,
+        sa.LargeBinary: types.Bytes,
         sa.Float: types.Float64,
     }
 

@@ -18,6 +18,8 @@ server closed it while it was idle. Nothing is ever sent twice.
 
 from __future__ import annotations
 
+import logging
+import uuid
 from types import ModuleType
 from typing import Any, Final
 
@@ -30,9 +32,11 @@ from clickhouse_connect.driver.httpclient import HttpClient
 from clickhouse_connect.driver.httputil import ResponseSource, check_env_proxy, get_pool_manager
 from clickhouse_connect.driver.models import SettingDef
 from sqlalchemy.engine import URL
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from netra_chdb.dialect.base import Dialect
 from netra_chdb.dialect.chnative import flag, number
+from netra_chdb.dialect.literals import quote
 
 __all__ = ["ChhttpDialect"]
 
@@ -50,6 +54,8 @@ _WANTED: Final = (
     "date_time_input_format",
     "enable_http_compression",
 )
+_KILL_WITHIN: Final = 3.0
+_LOG: Final = logging.getLogger(__name__)
 _BLOCK_INFO: Final = b"\x01\x00\x02\xff\xff\xff\xff\x00"
 
 
@@ -67,10 +73,28 @@ class _Backend(HttpSyncBackend):
     been executed.
     """
 
-    def request(self, *args: Any, **kwargs: Any) -> Any:
+    def request(self, data: Any, params: dict[str, str], *args: Any, **kwargs: Any) -> Any:
+        query_id = params.get("query_id") or str(uuid.uuid4())
         kwargs["retries"] = 0
         kwargs["retryable"] = False
-        return super().request(*args, **kwargs)
+        try:
+            return super().request(data, {**params, "query_id": query_id}, *args, **kwargs)
+        except Exception as error:
+            if isinstance(error.__cause__, ReadTimeoutError):
+                self._kill(query_id)
+            raise
+        except BaseException:
+            self._kill(query_id)
+            raise
+
+    def _kill(self, query_id: str) -> None:
+        """End on the server what the client has given up; closing the connection does not always end it."""
+        try:
+            body = f"KILL QUERY WHERE query_id = {quote(query_id)} ASYNC"
+            pool: Any = self.http
+            pool.request("POST", self._base_url, body=body, headers=self.headers, timeout=_KILL_WITHIN, retries=False)
+        except HTTPError as error:
+            _LOG.warning("query %s was given up and could not be killed on %s: %s", query_id, self.url, error)
 
     def execute_query(self, *args: Any, **kwargs: Any) -> QueryExecution:
         execution = super().execute_query(*args, **kwargs)

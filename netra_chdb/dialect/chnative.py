@@ -25,6 +25,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import URL, reflection
 
 from netra_chdb.dialect.base import Dialect
+from netra_chdb.dialect.ddl import DDLCompiler
 
 __all__ = ["ChnativeDialect"]
 
@@ -34,8 +35,9 @@ _TEXT: Final = (
 )
 _NUMBERS: Final = ("connect_timeout", "send_receive_timeout", "sync_request_timeout")
 _FLAGS: Final = ("secure", "verify", "check_hostname", "round_robin", "tcp_keepalive")
-# Servers before these columns came to system.columns and system.tables.
+# Servers from before skip indexes and comments came to the system tables.
 _OLD: Final = (20,)
+_NOTHING: Final = ()
 
 
 def flag(name: str, value: Any) -> bool:
@@ -67,11 +69,25 @@ def number(name: str, value: Any) -> float:
     return seconds
 
 
+def is_old(dialect: Any) -> bool:
+    """Whether the dialect's server is from before 2020."""
+    return _NOTHING < tuple(dialect.server_version_info or _NOTHING) < _OLD
+
+
+class _DDLCompiler(DDLCompiler):
+    """An old server drops a table at once, and does not know the word for it."""
+
+    def visit_drop_table(self, drop: Any, **kw: Any) -> str:
+        text = str(super().visit_drop_table(drop, **kw))
+        return text.removesuffix(" SYNC") if is_old(self.dialect) else text
+
+
 class ChnativeDialect(Dialect):
     """The dialect over the native protocol."""
 
     driver = "chnative"
     supports_statement_cache = True
+    ddl_compiler = _DDLCompiler
 
     @classmethod
     def import_dbapi(cls) -> ModuleType:
@@ -106,34 +122,15 @@ class ChnativeDialect(Dialect):
 
     # -- what an old server knows about its tables ----------------------------
 
-    def _is_old(self) -> bool:
-        return tuple(self.server_version_info or ()) < _OLD
-
-    @reflection.cache
-    def get_columns(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
-        if not self._is_old():
-            found: list[Any] = super().get_columns(connection, table_name, schema, **kw)
-            return found
-        rows = self._rows(
-            connection,
-            "SELECT name, type, default_kind, default_expression FROM system.columns "
-            "WHERE database = :database AND table = :name",
-            database=schema or self.default_schema_name,
-            name=table_name,
-        )
-        if not rows:
-            self._one(connection, "name", table_name, schema)
-        return [self._column(*row, "", "") for row in rows]
-
     @reflection.cache
     def get_indexes(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
-        if self._is_old():
+        if is_old(self):
             return []
         found: list[Any] = super().get_indexes(connection, table_name, schema, **kw)
         return found
 
     @reflection.cache
     def get_table_comment(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
-        if self._is_old():
+        if is_old(self):
             return {"text": None}
         return super().get_table_comment(connection, table_name, schema, **kw)

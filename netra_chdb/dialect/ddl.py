@@ -79,7 +79,9 @@ class DDLCompiler(ClickHouseDDLCompiler):
         return quote(value).replace("%", "%%")
 
     def visit_merge_tree(self, engine: Any, **kw: Any) -> str:
-        settings = {**self.dialect.table_settings, **engine.settings}
+        # A table that was reflected is made again as it was.
+        defaults = {} if getattr(engine, "is_reflected", False) else self.dialect.table_settings
+        settings = {**defaults, **engine.settings}
         stated, engine.settings = engine.settings, {}
         try:
             text = str(super().visit_merge_tree(engine)).rstrip()

@@ -31,6 +31,8 @@ class _Engine:
     # Alembic asks every constraint of a table; upstream's classes are constraints without it.
     _type_bound = False
     _create_rule: Any = None
+    #: Whether it describes a table that is there: with the server's own SETTINGS, and no others.
+    is_reflected = False
 
 
 class MergeTree(_Engine, upstream.MergeTree):
@@ -158,4 +160,6 @@ def read_engine(full: str, columns: Any) -> Any:
         options[key.strip()] = _value(value.strip())
     if given and keyword:
         options[keyword] = unquote(given[0])
-    return cls(**options)
+    engine = cls(**options)
+    engine.is_reflected = True
+    return engine

@@ -47,6 +47,7 @@ __all__ = [
     "AggregateFunction",
     "Array",
     "Boolean",
+    "Bytes",
     "Date",
     "Date32",
     "DateTime",
@@ -85,17 +86,33 @@ __all__ = [
 Processor: TypeAlias = Callable[[Any], Any]
 
 
-class String(upstream.String):
+class _Text(upstream.String):
+    # Bytes are as good as text: SQLAlchemy would compare them as a LargeBinary.
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        return self if isinstance(value, bytes) else super().coerce_compared_value(op, value)
+
+
+class String(_Text):
     """``String``, of any length: a length that is given is not rendered (upstream made it a padded FixedString)."""
 
 
-class FixedString(upstream.String):
-    """``FixedString(length)``: exactly ``length`` bytes, shorter values padded with zero bytes by the server."""
+class FixedString(_Text):
+    """``FixedString(length)``: exactly ``length`` bytes, shorter values padded with zero bytes."""
 
     __visit_name__ = "fixedstring"
 
     def __init__(self, length: int) -> None:
         super().__init__(length)
+
+
+class Bytes(sa.LargeBinary):
+    """A ``String`` that is always ``bytes`` in Python: what ``sqlalchemy.LargeBinary`` becomes."""
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor:
+        return lambda value: value.encode() if isinstance(value, str) else value
 
 
 class _Float(upstream.Float):
@@ -167,8 +184,8 @@ class _Address:
     def literal_processor(self, dialect: Dialect) -> None:
         return None
 
-    def bind_expression(self, bindvalue: Any) -> None:
-        return None
+    def bind_expression(self, bindvalue: Any) -> Any:
+        return bindvalue
 
 
 class IPv4(_Address, upstream.IPv4):

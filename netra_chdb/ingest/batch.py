@@ -194,8 +194,9 @@ def _mapping(row: Any) -> Mapping[str, Any]:
         return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
     state = sa.inspect(row, raiseerr=False)
     if state is not None and hasattr(state, "mapper"):
+        # By the column's name: an attribute may have another one (metadata_ for metadata).
         return {
-            attribute.key: state.dict[attribute.key]
+            attribute.columns[0].name: state.dict[attribute.key]
             for attribute in state.mapper.column_attrs
             if attribute.key in state.dict and attribute.key not in _SET_HERE
         }

@@ -88,8 +88,8 @@ def test_low_cardinality_comes_as_a_dictionary(engine: sa.Engine) -> None:
         assert result.cursor.description[0][1] == "LowCardinality(String)"
 
 
-def test_a_server_error_with_a_code_of_the_line_is_a_disconnect() -> None:
-    dialect = ChhttpDialect()
+def test_a_server_error_with_a_code_of_the_line_is_a_disconnect(engine: sa.Engine) -> None:
+    dialect: Any = engine.dialect
     for code, lost in ((210, True), (209, True), (60, False), (241, False)):
         error = connect_dbapi.DatabaseError("", code=code)
         assert dialect.is_disconnect(error, None, None) is lost

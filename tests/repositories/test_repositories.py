@@ -65,6 +65,8 @@ class TestInsert:
         data.events.insert(pd.DataFrame([{**plain, "event_name": "frame"}]))
         data.events.insert([Click(user_id, NOON, "ui", "dataclass")])
         data.events.insert([models.analytics.Event(**plain, event_name="model")])
+        data.performance_metrics.insert([models.analytics.PerformanceMetric(**metric(user_id), metadata_={"a": 1})])
+        assert [row.metadata_ for row in data.performance_metrics.recent(user_id=user_id).rows] == [{"a": 1}]
         names = {row.event_name for row in data.events.recent(user_id=user_id).rows}
         assert names == {"arrow", "frame", "dataclass", "model"}
         assert {row.timestamp for row in data.events.recent(user_id=user_id).rows} == {NOON}

@@ -1,0 +1,159 @@
+"""What both drivers of a server have in common: codes of errors, streams, entry points, pre-ping."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
+
+from tests.servers import ModernServer
+
+DRIVERS = ["chhttp", "chnative"]
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def engine(modern_server: ModernServer, driver: str) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(modern_server.url(driver))
+    yield engine
+    engine.dispose()
+
+
+def refused(engine: sa.Engine, sql: str, **settings: Any) -> tuple[int, bool]:
+    """Run ``sql``, which has to fail; return ClickHouse's code, and whether the connection was thrown away."""
+    try:
+        with pytest.raises(sa_exc.DatabaseError) as caught, engine.connect() as connection:
+            connection.execute(sa.text(sql).execution_options(settings=settings))
+    finally:
+        engine.dispose()
+    code = getattr(caught.value.orig, "code", None)
+    assert isinstance(code, int), caught.value
+    return code, caught.value.connection_invalidated
+
+
+@pytest.mark.parametrize(
+    ("login", "code"),
+    [({"password": "wrong"}, 516), ({"user": "nobody"}, 516), ({"database": "no_such_database"}, 81)],
+    ids=["wrong password", "unknown user", "unknown database"],
+)
+def test_login_refused(modern_server: ModernServer, driver: str, login: dict[str, str], code: int) -> None:
+    assert refused(sa.create_engine(modern_server.url(driver, **login)), "SELECT 1") == (code, False)
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("SELECT * FROM no_such_table", 60),
+        ("SELECT * FROM no_such_database.t", 81),
+        ("SELEC 1", 62),
+        ("SELECT no_such_column FROM system.one", 47),
+        ("SELECT throwIf(1)", 395),
+        ("SELECT sleep(3) SETTINGS max_execution_time = 1", 159),
+        ("SELECT groupArray(number) FROM numbers(100000000) SETTINGS max_memory_usage = 10000000", 241),
+    ],
+)
+def test_statement_refused(engine: sa.Engine, sql: str, code: int) -> None:
+    assert refused(engine, sql) == (code, False)
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [("CREATE TABLE readers (a Int8) ENGINE = Memory", 164), ("SELECT 1 SETTINGS max_threads = 3", 164)],
+)
+def test_read_only_user(modern_server: ModernServer, driver: str, sql: str, code: int) -> None:
+    url = modern_server.url(driver, user="reader")
+    assert refused(sa.create_engine(url), sql) == (code, False)
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count() FROM numbers(10)")) == 10
+    engine.dispose()
+
+
+def test_insert_by_a_read_only_user(modern_server: ModernServer, driver: str) -> None:
+    modern_server.query("CREATE OR REPLACE TABLE readers_table (a Int64) ENGINE = Memory")
+    engine = sa.create_engine(modern_server.url(driver, user="reader"))
+    with pytest.raises(sa_exc.DatabaseError) as caught, engine.connect() as connection:
+        connection.execute(sa.table("readers_table", sa.column("a")).insert(), [{"a": 1}])
+    assert getattr(caught.value.orig, "code", None) == 164
+    engine.dispose()
+
+
+def test_error_in_the_middle_of_a_stream(engine: sa.Engine) -> None:
+    rows = 0
+
+    def read() -> None:
+        nonlocal rows
+        sql = "SELECT throwIf(number = 3000000, 'too far') FROM numbers(10000000) SETTINGS max_threads = 1"
+        with engine.connect().execution_options(stream_results=True) as connection:
+            for _ in connection.execute(sa.text(sql)):
+                rows += 1
+
+    with pytest.raises(sa_exc.DatabaseError, match="too far") as caught:
+        read()
+    assert getattr(caught.value.orig, "code", None) == 395
+    assert 0 < rows <= 3_000_000
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT 7, 9")).all() == [(7, 9)]
+
+
+def test_five_million_rows_stream_in_flat_memory(engine: sa.Engine) -> None:
+    with engine.connect().execution_options(stream_results=True, max_row_buffer=1000) as connection:
+        result = connection.execute(sa.text("SELECT number, toString(number) FROM numbers(5000000)"))
+        total = count = 0
+        tracemalloc.start()
+        try:
+            for partition in result.partitions(10_000):
+                count += len(partition)
+                total += partition[-1][0]
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert count == 5_000_000
+    assert total > 0
+    # All of it would be more than 500 MB.
+    assert peak < 60_000_000
+
+
+def test_all_rows_of_a_stream_at_once(engine: sa.Engine) -> None:
+    with engine.connect().execution_options(stream_results=True) as connection:
+        found = connection.execute(sa.text("SELECT number FROM numbers(300000)")).scalars().all()
+    assert found == list(range(300_000))
+
+
+def test_settings_and_token_reach_an_insert(engine: sa.Engine, driver: str) -> None:
+    table = f"with_token_{driver}"
+    insert = sa.table(table, sa.column("a", sa.BigInteger)).insert()
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"DROP TABLE IF EXISTS {table}"))
+        connection.execute(
+            sa.text(
+                f"CREATE TABLE {table} (a Int64) ENGINE = MergeTree ORDER BY a "
+                "SETTINGS non_replicated_deduplication_window = 100"
+            )
+        )
+        for token in ("one", "one", "two"):
+            options = {"settings": {"insert_deduplication_token": token, "async_insert": 0}}
+            connection.execute(insert.execution_options(**options), [{"a": 1}, {"a": 2}])
+        assert connection.scalar(sa.text(f"SELECT count() FROM {table}")) == 4  # noqa: S608
+
+
+@pytest.mark.parametrize("name", ["chdb", *DRIVERS])
+def test_entry_point_without_importing_us(name: str) -> None:
+    code = (
+        "import sys, sqlalchemy as sa\n"
+        f"engine = sa.create_engine('clickhouse+{name}://')\n"
+        "assert engine.dialect.driver == sys.argv[1], engine.dialect\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

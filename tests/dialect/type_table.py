@@ -1,0 +1,285 @@
+"""Every ClickHouse type, what Python values it takes and what comes back: the contract's table and the documentation's."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import ipaddress
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+D = decimal.Decimal
+FIRST = dt.datetime(1900, 1, 1)
+LAST = dt.datetime(2299, 12, 31, 23, 59, 59, 999_999)
+UTC = st.just(dt.UTC)
+
+AWKWARD = st.sampled_from(
+    ["", "\0", "a\0b", "'", '"', "`", "\\", "\\'", "\n", "\n\nSELECT 1", "\t", "100%", "%s", "%(x)s", "%%", ":x", "{a:b}"]
+    + [";", "-- x", "/*", "$$", "é", "🦆", "NULL", "\\N", "﷽", "\u2028", "deadbeef"]
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One type of the table.
+
+    Attributes:
+        type_name: as the server prints it.
+        values: what is inserted and has to come back equal.
+        accepts: Python in.
+        returns: Python out.
+        notes: limits.
+        comparable: whether ``column = value`` finds a row again.
+    """
+
+    type_name: str
+    values: st.SearchStrategy[Any]
+    accepts: str
+    returns: str
+    notes: str = ""
+    comparable: bool = True
+
+
+def _integers(signed: bool, bits: int) -> st.SearchStrategy[int]:
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    return st.integers(low, high) | st.sampled_from([low, high])
+
+
+def _decimals(precision: int, scale: int) -> st.SearchStrategy[D]:
+    high = 10**precision - 1
+    with decimal.localcontext(prec=80):
+        return (st.integers(-high, high) | st.sampled_from([high, -high, 0])).map(lambda n: _scaled(n, scale))
+
+
+def _scaled(number: int, scale: int) -> D:
+    with decimal.localcontext(prec=80):
+        return D(number).scaleb(-scale)
+
+
+def _times(precision: int, first: dt.datetime = FIRST, last: dt.datetime = LAST) -> st.SearchStrategy[dt.datetime]:
+    step = 10 ** max(0, 6 - precision)
+
+    def cut(value: dt.datetime) -> dt.datetime:
+        return value.replace(microsecond=value.microsecond // step * step)
+
+    edges = st.sampled_from([first.replace(tzinfo=dt.UTC), last.replace(tzinfo=dt.UTC)])
+    return (st.datetimes(first, last, timezones=UTC) | edges).map(cut)
+
+
+def _float32(value: float) -> float:
+    found: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    return found
+
+
+STRINGS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | AWKWARD
+BYTES = st.binary(max_size=8)
+FLOATS = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 0.1, 5e-324, 1.7976931348623157e308])
+NANOSECONDS_END = dt.datetime(2262, 4, 11, 23, 47, 16)
+
+
+def _cases() -> list[Case]:
+    cases = [
+        Case(f"{'' if signed else 'U'}Int{bits}", _integers(signed, bits), "int", "int", "out of range is refused")
+        for signed in (True, False)
+        for bits in (8, 16, 32, 64, 128, 256)
+    ]
+    cases += [
+        Case("Float32", st.floats(width=32), "float, int", "float", "rounded to 24 bits", comparable=False),
+        Case("Float64", FLOATS, "float, int", "float", "an int that no float equals is refused", comparable=False),
+    ]
+    for precision, scale in ((9, 0), (9, 4), (18, 18), (18, 6), (38, 10), (76, 38)):
+        notes = "digits beyond the scale are refused, floats too"
+        cases.append(
+            Case(f"Decimal({precision}, {scale})", _decimals(precision, scale), "Decimal, int", "Decimal", notes)
+        )
+    cases += [
+        Case("Bool", st.booleans(), "bool", "bool"),
+        Case("String", STRINGS | BYTES, "str, bytes", "str; bytes where they are not UTF-8"),
+        Case("FixedString(5)", st.binary(min_size=5, max_size=5), "bytes, str", "bytes", "padded with zero bytes"),
+        Case("UUID", st.uuids(), "uuid.UUID, str", "uuid.UUID"),
+        Case("Date", st.dates(dt.date(1970, 1, 1), dt.date(2149, 6, 6)), "date", "date", "1970-01-01 to 2149-06-06"),
+        Case("Date32", st.dates(FIRST.date(), LAST.date()), "date", "date", "1900-01-01 to 2299-12-31"),
+    ]
+    seconds = _times(0, dt.datetime(1970, 1, 1), dt.datetime(2106, 2, 7, 6, 28, 15))
+    for zone in ("", "('UTC')", "('America/New_York')"):
+        cases.append(
+            Case(f"DateTime{zone}", seconds, "datetime", "datetime, UTC", "1970 to 2106-02-07; cut to the second")
+        )
+    for precision in range(10):
+        last = NANOSECONDS_END if precision == 9 else LAST
+        notes = f"1900 to {last.year}; cut to its precision" + ("; Python keeps six digits" if precision > 6 else "")
+        cases.append(
+            Case(f"DateTime64({precision}, 'UTC')", _times(precision, last=last), "datetime", "datetime, UTC", notes)
+        )
+    for zone in ("America/New_York", "Asia/Kolkata", "Pacific/Apia"):
+        cases.append(Case(f"DateTime64(6, '{zone}')", _times(6), "datetime", "datetime, UTC", "naive means UTC"))
+    names = st.sampled_from(["a", "it's", "é", ""])
+    cases += [
+        Case(
+            "Enum8('a' = 1, 'it\\'s' = 2, 'é' = -128, '' = 0)", names, "str, enum.Enum", "str, enum.Enum", "by its name"
+        ),
+        Case(
+            "Enum16('a' = 1000, 'it\\'s' = -32768, 'é' = 3, '' = 0)",
+            names,
+            "str, enum.Enum",
+            "str, enum.Enum",
+            "by its name",
+        ),
+        Case("IPv4", st.ip_addresses(v=4), "IPv4Address, str", "IPv4Address"),
+        Case("IPv6", st.ip_addresses(v=6).filter(lambda ip: not ip.scope_id), "IPv6Address, str", "IPv6Address"),
+    ]
+    for inner in list(cases):
+        if inner.type_name in ("Int64", "Float64", "String", "UUID", "DateTime64(6, 'UTC')", "Decimal(38, 10)", "Bool"):
+            cases += [
+                Case(f"Array({inner.type_name})", st.lists(inner.values, max_size=4), "list", "list", comparable=False),
+                Case(
+                    f"Nullable({inner.type_name})",
+                    st.none() | inner.values,
+                    f"{inner.accepts}, None",
+                    f"{inner.returns}, None",
+                    comparable=inner.comparable,
+                ),
+            ]
+    more: list[tuple[str, st.SearchStrategy[Any], str, str]] = [
+        ("Nullable(Enum8('a' = 1, 'b' = 2))", st.none() | st.sampled_from("ab"), "str, None", ""),
+        ("Nullable(FixedString(2))", st.none() | st.binary(min_size=2, max_size=2), "bytes, None", ""),
+        ("Nullable(Date32)", st.none() | st.dates(FIRST.date(), LAST.date()), "date, None", ""),
+        ("Nullable(IPv4)", st.none() | st.ip_addresses(v=4), "IPv4Address, None", ""),
+        ("LowCardinality(String)", STRINGS | BYTES, "str, bytes", ""),
+        ("LowCardinality(Nullable(String))", st.none() | STRINGS | BYTES, "str, bytes, None", ""),
+        ("LowCardinality(FixedString(3))", st.binary(min_size=3, max_size=3), "bytes", ""),
+        ("Array(Array(String))", st.lists(st.lists(STRINGS, max_size=3), max_size=3), "list", ""),
+        ("Array(Nullable(Int64))", st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=4), "list", ""),
+        ("Array(LowCardinality(String))", st.lists(STRINGS, max_size=4), "list", ""),
+        ("Map(String, Int64)", st.dictionaries(STRINGS, st.integers(-(2**63), 2**63 - 1), max_size=3), "dict", ""),
+        (
+            "Map(LowCardinality(String), Array(Nullable(Float64)))",
+            st.dictionaries(STRINGS, st.lists(st.none() | FLOATS, max_size=3), max_size=3),
+            "dict",
+            "",
+        ),
+        ("Tuple(Int64, String)", st.tuples(st.integers(-(2**63), 2**63 - 1), STRINGS), "tuple", ""),
+        (
+            "Tuple(a Int64, `b c` Nullable(String))",
+            st.tuples(st.integers(-(2**63), 2**63 - 1), st.none() | STRINGS),
+            "tuple, dict",
+            "named elements come back as a plain tuple",
+        ),
+        ("Array(Tuple(Int64, String))", st.lists(st.tuples(st.integers(0, 9), STRINGS), max_size=3), "list", ""),
+        ("SimpleAggregateFunction(max, Int64)", st.integers(-(2**63), 2**63 - 1), "int", ""),
+    ]
+    cases += [
+        Case(name, values, accepts, accepts.replace(", dict", ""), notes, comparable=False)
+        for name, values, accepts, notes in more
+    ]
+    return cases
+
+
+CASES = _cases()
+
+
+def expected(value: Any) -> Any:
+    """What has to come back for ``value``: bytes that are UTF-8 are text in a String."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equality without mercy: NaN is NaN, -0.0 is not 0.0, and True is not 1."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, float):
+        return struct.pack("<d", left) == struct.pack("<d", right) or (math.isnan(left) and math.isnan(right))
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, dict):
+        return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, dt.datetime):
+        return bool(left == right and left.utcoffset() == right.utcoffset())
+    return bool(left == right)
+
+
+Refusal = tuple[str, Callable[[], Any]]
+REFUSED: list[tuple[str, Any]] = [
+    ("UInt8", None),
+    ("UInt8", 256),
+    ("UInt8", -1),
+    ("Int8", 1.9),
+    ("Int8", 2.0),
+    ("Int64", 2**63),
+    ("Int64", "12"),
+    ("Int64", D(1)),
+    ("Int128", 2**127),
+    ("UInt256", -1),
+    ("UInt256", 2**256),
+    ("Float64", None),
+    ("Float64", 2**60 + 1),
+    ("Float64", "1.5"),
+    ("Float64", D("1.1")),
+    ("Float32", 1e300),
+    ("LowCardinality(Float64)", -0.0),
+    ("Decimal(9, 2)", D("1.005")),
+    ("Decimal(9, 2)", D("99999999.99")),
+    ("Decimal(9, 2)", 1.5),
+    ("Decimal(9, 2)", D("NaN")),
+    ("Decimal(9, 2)", D("Infinity")),
+    ("Decimal(38, 10)", D("1e29")),
+    ("Bool", None),
+    ("Bool", 2),
+    ("Bool", "no"),
+    ("String", None),
+    ("String", 5),
+    ("String", "\ud800"),
+    ("FixedString(3)", "abcd"),
+    ("FixedString(3)", "éé"),
+    ("FixedString(3)", None),
+    ("UUID", None),
+    ("UUID", "zz"),
+    ("UUID", 5),
+    ("UUID", 5.5),
+    ("Date", None),
+    ("Date", dt.date(1969, 12, 31)),
+    ("Date", dt.date(2149, 6, 7)),
+    ("Date", dt.datetime(2020, 1, 1, 5)),
+    ("Date", "2020-01-01"),
+    ("Date32", dt.date(1899, 12, 31)),
+    ("Date32", dt.date(2300, 1, 1)),
+    ("DateTime", None),
+    ("DateTime", dt.datetime(1969, 12, 31, 23, 59, 59)),
+    ("DateTime", dt.datetime(2106, 2, 7, 6, 28, 16)),
+    ("DateTime", dt.date(2020, 1, 1)),
+    ("DateTime64(6, 'UTC')", dt.datetime(1899, 12, 31, 23, 59, 59)),
+    ("DateTime64(6, 'UTC')", dt.datetime(2300, 1, 1)),
+    ("DateTime64(9, 'UTC')", dt.datetime(2262, 4, 12)),
+    ("Enum8('a' = 1)", "b"),
+    ("Enum8('a' = 1)", 2),
+    ("Enum8('a' = 1)", None),
+    ("Nullable(Enum8('z' = 0, 'a' = 1))", "q"),
+    ("IPv4", None),
+    ("IPv4", "1.2.3.256"),
+    ("IPv4", 5),
+    ("IPv6", None),
+    ("IPv6", ipaddress.IPv4Address("1.2.3.4")),
+    ("IPv6", ipaddress.IPv6Address("fe80::1%eth0")),
+    ("Array(Int8)", None),
+    ("Array(Int8)", [1, None]),
+    ("Array(Int8)", [1.5]),
+    ("Array(String)", "abc"),
+    ("Map(String, Int8)", None),
+    ("Map(String, Int8)", {"a": None}),
+    ("Map(String, Int8)", [("a", 1)]),
+    ("Tuple(Int8, String)", (1,)),
+    ("Tuple(Int8, String)", (1, "a", 2)),
+    ("Tuple(a Int8, b String)", {"a": 1}),
+    ("Tuple(a Int8, b String)", {"a": 1, "b": "", "c": 3}),
+    ("LowCardinality(String)", None),
+]
