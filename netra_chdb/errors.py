@@ -26,6 +26,7 @@ import pybreaker
 from sqlalchemy import exc as sa_exc
 
 __all__ = [
+    "Advice",
     "BreakerOpen",
     "ConfigError",
     "EngineMissing",
@@ -38,6 +39,8 @@ __all__ = [
     "RowProblem",
     "SchemaMismatch",
     "SpoolFull",
+    "Statement",
+    "advise",
     "classify",
     "code_of",
 ]
@@ -141,17 +144,74 @@ class Outcome(enum.Enum):
         return self is not Outcome.PERMANENT
 
 
-# Names: src/Common/ErrorCodes.cpp of ClickHouse. An unknown code is PERMANENT: never retried blindly.
-_CODES: Final[dict[Outcome, tuple[int, ...]]] = {
-    Outcome.REJECTED: (202, 203, 373, 439, 745),
-    Outcome.AMBIGUOUS: (
-        *(3, 32, 209, 210, 425, 1000, 1002, 198, 279),  # the connection was lost
-        *(319, 999, 1001, 242, 285, 286, 254, 265, 289, 236, 384, 225),  # replication, Keeper, unknown status
-        *(159, 160),  # time-outs
+class Statement(enum.Enum):
+    """What kind of statement failed: it decides whether trying again is safe."""
+
+    READ = "read"
+    """Changes nothing: what was not answered may be asked again."""
+    BATCH = "batch"
+    """A frozen batch of the writer, which can find out whether it is stored."""
+    OTHER = "other"
+    """Anything else: done twice, it would be done twice."""
+
+
+class Advice(enum.Enum):
+    """What to do about a statement that failed."""
+
+    RETRY = "retry"
+    RETRY_LATER = "retry after a long delay"
+    RETRY_ONCE = "retry once"
+    SETTLE = "find out whether the batch is stored, before it is sent again"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of the table: the codes, what is known, and what to do with a read, a batch, another statement."""
+
+    codes: tuple[int, ...]
+    outcome: Outcome
+    read: Advice
+    batch: Advice
+    other: Advice
+
+    def advice(self, statement: Statement) -> Advice:
+        found: Advice = getattr(self, statement.value)
+        return found
+
+
+_NO, _RETRY, _SETTLE = Advice.NO, Advice.RETRY, Advice.SETTLE
+
+# Names of the codes: src/Common/ErrorCodes.cpp of ClickHouse.
+_REJECTED: Final = _Row((202, 203, 373, 439, 745), Outcome.REJECTED, _RETRY, _RETRY, _RETRY)
+_LOST: Final = _Row((3, 32, 209, 210, 425, 1000, 1002, 198, 279), Outcome.AMBIGUOUS, _RETRY, _SETTLE, _NO)
+_UNKNOWN: Final = _Row((), Outcome.PERMANENT, _NO, _SETTLE, _NO)
+_TABLE: Final = (
+    _REJECTED,
+    _LOST,
+    # Replication, Keeper, parts in an unknown state.
+    _Row((319, 999, 1001, 242, 285, 286, 254, 265, 289, 236, 384, 225), Outcome.AMBIGUOUS, _RETRY, _SETTLE, _NO),
+    # Too slow: asked again it would be as slow.
+    _Row((159, 160), Outcome.AMBIGUOUS, _NO, _SETTLE, _NO),
+    # Too many parts, queries, tables; no space. Settling waits as long as a read does.
+    _Row((252, 201, 290, 243, 692), Outcome.OVERLOAD, Advice.RETRY_LATER, _SETTLE, _NO),
+    # Out of memory: a read may meet less company; a batch goes in halves.
+    _Row((241,), Outcome.OVERLOAD, Advice.RETRY_ONCE, _SETTLE, _NO),
+    # Cancelled by somebody, at whatever point it was.
+    _Row((394,), Outcome.PERMANENT, _NO, _SETTLE, _NO),
+    # The statement or its rows are wrong, or not allowed.
+    _Row(
+        (
+            *(164, 497, 516, 192, 193, 194, 195, 291),
+            *(6, 16, 20, 26, 27, 36, 38, 41, 43, 44, 47, 48, 53, 57, 60, 62, 81, 115, 117, 321, 349),
+        ),
+        Outcome.PERMANENT,
+        _NO,
+        _NO,
+        _NO,
     ),
-    Outcome.OVERLOAD: (252, 201, 290, 243, 692, 241),
-}
-_OUTCOME_OF_CODE: Final[dict[int, Outcome]] = {code: outcome for outcome, codes in _CODES.items() for code in codes}
+)
+_ROW_OF_CODE: Final[dict[int, _Row]] = {code: row for row in _TABLE for code in row.codes}
 
 
 def code_of(error: BaseException) -> int | None:
@@ -177,6 +237,20 @@ def _innermost(error: BaseException) -> list[BaseException]:
     return chain
 
 
+def _row_of(error: BaseException) -> _Row:
+    code = code_of(error)
+    if code is not None:
+        return _ROW_OF_CODE.get(code, _UNKNOWN)
+    chain = _innermost(error)
+    if any(isinstance(item, ConnectionRefusedError | socket.gaierror) for item in chain):
+        return _REJECTED
+    if any(isinstance(item, OSError | EOFError) and not isinstance(item, ImportError) for item in chain):
+        return _LOST
+    if any(isinstance(item, sa_exc.DBAPIError) and item.connection_invalidated for item in chain):
+        return _LOST
+    return _UNKNOWN
+
+
 def classify(error: BaseException) -> Outcome:
     """Say what is known about the statement that raised ``error``.
 
@@ -187,14 +261,9 @@ def classify(error: BaseException) -> Outcome:
         The outcome from the table of error codes; without a code, refused connections and unresolved
         names are ``REJECTED``, other lost connections ``AMBIGUOUS``, everything else ``PERMANENT``.
     """
-    code = code_of(error)
-    if code is not None:
-        return _OUTCOME_OF_CODE.get(code, Outcome.PERMANENT)
-    chain = _innermost(error)
-    if any(isinstance(item, ConnectionRefusedError | socket.gaierror) for item in chain):
-        return Outcome.REJECTED
-    if any(isinstance(item, OSError | EOFError) and not isinstance(item, ImportError) for item in chain):
-        return Outcome.AMBIGUOUS
-    if any(isinstance(item, sa_exc.DBAPIError) and item.connection_invalidated for item in chain):
-        return Outcome.AMBIGUOUS
-    return Outcome.PERMANENT
+    return _row_of(error).outcome
+
+
+def advise(error: BaseException, statement: Statement) -> Advice:
+    """Say what to do about a ``statement`` that raised ``error``, from the same table."""
+    return _row_of(error).advice(statement)

@@ -67,7 +67,7 @@ class TestSvg:
         (x0, y0), (x1, y1), (x2, y2) = coordinates(line)
         assert (x0, x2) == (72, 924)
         assert x1 == pytest.approx((72 + 924) / 2)
-        assert (y0, y1, y2) == (320, 76, pytest.approx(198))
+        assert [y0, y1, y2] == pytest.approx([320, 76, 198])
 
     def test_ticks_are_round_numbers_and_times(self) -> None:
         found = texts(svg_line_chart(series(*(number / 7 for number in range(61))), "t", "ms"))

@@ -8,13 +8,16 @@ and a Map in a Map that was cut in the wrong place. What is written is checked b
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from clickhouse_driver.columns import datetimecolumn, service
 from clickhouse_driver.columns.arraycolumn import create_array_column
+from clickhouse_driver.columns.decimalcolumn import create_decimal_column
 from clickhouse_driver.columns.lowcardinalitycolumn import create_low_cardinality_column
 from clickhouse_driver.columns.mapcolumn import MapColumn
+from clickhouse_driver.columns.stringcolumn import ByteFixedString
 from clickhouse_driver.columns.tuplecolumn import create_tuple_column
 
 from netra_chdb.dialect.blocks import column_writer
@@ -56,6 +59,18 @@ class _DateTime64(datetimecolumn.DateTime64Column):
         return _present(items, nulls_map, lambda item: _EPOCH + dt.timedelta(0, 0, item // divisor))
 
 
+def _decimal(spec: str, options: dict[str, Any]) -> Any:
+    """``Decimal``, with the digits of its column: upstream drops zeros at the end."""
+    column: Any = create_decimal_column(spec, options)
+    scale = -column.scale
+
+    def read(items: Any, nulls_map: NullsMap = None) -> tuple[Any, ...]:
+        return _present(items, nulls_map, lambda item: decimal.Decimal(item).scaleb(scale))
+
+    column.after_read_items = read
+    return column
+
+
 def column_for(spec: str, options: dict[str, Any]) -> Any:
     """Return the codec of a type name.
 
@@ -71,6 +86,8 @@ def column_for(spec: str, options: dict[str, Any]) -> Any:
         return _DateTime(offset_naive=False, **options)
     if name == "DateTime64":
         return _DateTime64(scale=int(split_arguments(rest[:-1])[0]), offset_naive=False, **options)
+    if name == "Decimal":
+        return _decimal(spec, options)
     if name == "Nullable":
         column = inner(rest[:-1])
         column.nullable = True
@@ -84,6 +101,8 @@ def column_for(spec: str, options: dict[str, Any]) -> Any:
         return MapColumn(inner(key), inner(value), **options)
     if name == "LowCardinality":
         return create_low_cardinality_column(spec, inner, options)
+    if name == "FixedString":
+        return ByteFixedString(int(rest[:-1]), **options)  # upstream's other one cuts zero bytes off the end
     if name == "SimpleAggregateFunction":
         return inner(split_arguments(rest[:-1])[-1])
     return service.get_column_by_spec(spec, options)

@@ -17,6 +17,7 @@ from clickhouse_driver import errors
 from clickhouse_driver.columns.exceptions import ColumnException
 
 from netra_chdb.dialect import connect_dbapi
+from netra_chdb.dialect.columns import collector_paused
 from netra_chdb.dialect.connect_dbapi import (
     DatabaseError,
     DataError,
@@ -250,7 +251,7 @@ class Cursor(connect_dbapi.Cursor):
 
     def _query(self, sql: str, settings: dict[str, Any]) -> None:
         link = self._begin(sql, settings)
-        with self.connection.translated(self._query_id):
+        with self.connection.translated(self._query_id), collector_paused():
             for block in link.blocks():
                 self._take(block)
         self._summarize(link)

@@ -191,6 +191,8 @@ class _Address:
 class IPv4(_Address, upstream.IPv4):
     """``IPv4``: an ``ipaddress.IPv4Address``; ``in_`` takes networks too."""
 
+    cache_ok = True
+
     @property
     def python_type(self) -> type[Any]:
         return ipaddress.IPv4Address
@@ -198,6 +200,8 @@ class IPv4(_Address, upstream.IPv4):
 
 class IPv6(_Address, upstream.IPv6):
     """``IPv6``: an ``ipaddress.IPv6Address``; ``in_`` takes networks too."""
+
+    cache_ok = True
 
     @property
     def python_type(self) -> type[Any]:

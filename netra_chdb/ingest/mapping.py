@@ -97,6 +97,9 @@ class Plan:
             raise ConfigError(f"{table.fullname}: {rest} is no JSON column, so other columns have no place in it")
         self._rest = rest
         self._constants = {name: self._constant(name, text) for name, text in given.items()}
+        for problem in self.checker.check(0, self._constants)[1]:
+            if problem.column in given:
+                raise ConfigError(f"{problem.column}={shown(given[problem.column])}: {problem.rule}")
         self._fallbacks = {name: text for name, text in (fallbacks or {}).items() if name not in given}
 
     def _known(self, names: Sequence[str]) -> None:

@@ -223,13 +223,13 @@ class _Csv(Source):
         A stray quote must not swallow the lines up to the next one: they are read again, each for itself. But what
         stands inside a well-formed field that is merely too long is never read as rows.
         """
-        if lines.number == lines.first_number:
-            return _bad(lines, _said(error))
-        too_long = "field limit" in str(error)
-        if too_long and lines.skip_record():
-            return _bad(lines, _said(error))
+        reason = _said(error)
+        if "field limit" in str(error):
+            if lines.skip_record():
+                return _bad(lines, reason)
+            reason = _NEVER_CLOSED
         lines.go_back()
-        return _bad(lines, _NEVER_CLOSED if too_long else _said(error))
+        return _bad(lines, reason)
 
 
 _NEVER_CLOSED: Final = "opens a quote that is never closed"

@@ -109,9 +109,9 @@ def test_what_does_not_fit_is_refused(engine: sa.Engine, types_database: str, ty
         assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() == 0
 
 
-def test_a_refusal_names_table_column_and_value(engine: sa.Engine, types_database: str) -> None:
+def test_a_refusal_names_value_and_type(engine: sa.Engine, types_database: str) -> None:
     table = make_table(engine, types_database, "UInt8")
-    with engine.connect() as connection, pytest.raises(sa.exc.DataError, match=r"'x'.*\b300\b.*UInt8"):
+    with engine.connect() as connection, pytest.raises(sa.exc.DataError, match=r"\b300\b.*UInt8"):
         connection.execute(table.insert(), [{"batch": 0, "n": 0, "x": 300}])
 
 
