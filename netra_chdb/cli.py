@@ -7,7 +7,9 @@ file; nothing was written). Commands need the extra ``cli``; this module itself 
 import contextlib
 import dataclasses
 import enum
+import io
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["application", "main"]
 
 GOOD, BAD, MISUSE, INTERRUPTED = 0, 1, 2, 130
+# What a file has for a name or a header must not steer the terminal.
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _NO_SCHEMA: Final = (60, 81)  # no such table, no such database
 
 
@@ -49,6 +53,10 @@ def main() -> None:
             raise
         print(f"netra-chdb needs {error.name}: pip install 'netra-chdb[cli]'", file=sys.stderr)
         sys.exit(MISUSE)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names and charts may have characters that the terminal's encoding lacks.
+            stream.reconfigure(errors="replace")
     app()
 
 
@@ -56,11 +64,11 @@ def main() -> None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), flush=True)
 
 
 def _complain(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), file=sys.stderr, flush=True)
 
 
 def _told(error: BaseException) -> str:
@@ -105,8 +113,8 @@ class Kind:
 
     Attributes:
         repository: attribute of DataAccess.
-        named_by: the column that says the file's name where nothing else is said.
-        fallbacks: values of other columns where nothing is said.
+        named_by: the column that says the file's name where the file has no such column.
+        fallbacks: values of other columns that the file has not.
         rest: the JSON column for columns that have no other place.
     """
 
@@ -147,7 +155,7 @@ def _plan(kind: Kind, options: ImportOptions, table: Any) -> Plan:
         table,
         columns=columns,
         constants=constants,
-        fallbacks={name: text for name, text in kind.fallbacks.items() if name not in columns},
+        fallbacks=kind.fallbacks,
         rest=None if rest == "none" else rest,
         time_format=options.time_format,
     )
@@ -175,10 +183,10 @@ def import_files(kind: Kind, paths: Sequence[Path], options: ImportOptions) -> i
         plan = _plan(kind, options, repository.model.__table__)
         sources = [open_source(path, options.format) for path in paths]
         files = [(source, plan.for_source(source, {kind.named_by: source.path.stem})) for source in sources]
-        if config.is_embedded:
-            # Nobody else can have migrated it, or can be surprised by it; a server's schema is its operators'.
-            data.initialize()
         with Rejects(_rejects_path(options.rejects)) as rejects, _progress(sources) as progress:
+            if config.is_embedded:
+                # Nobody else can have migrated it, or can be surprised by it; a server's schema is its operators'.
+                data.initialize()
             results = Importer(repository.insert_batch, rejects, progress=progress).run(files)
     return _report(results, len(paths), rejects, kind, _where(config))
 
@@ -258,6 +266,7 @@ def application() -> "typer.Typer":
     Raises:
         ImportError: the extra ``cli`` is not installed.
     """
+    import rich  # noqa: F401 - what commands show their progress with: asked for before one begins
     import typer
 
     import netra_chdb

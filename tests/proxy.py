@@ -1,16 +1,19 @@
-"""A TCP line to a server that a test can spoil."""
+"""A TCP line to a server that a test can spoil, and one that speaks TLS to the client."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 from tests.servers import wait_for
 
-__all__ = ["Proxy"]
+__all__ = ["Proxy", "TlsFront"]
 
 _KEPT = 1 << 16
 
@@ -120,3 +123,54 @@ def _shut(*sockets: socket.socket) -> None:
         with contextlib.suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
         each.close()
+
+
+class TlsFront:
+    """Takes TLS off the line to a server on 127.0.0.1 that has none of its own.
+
+    It runs in an event loop: one thread may not read a TLS connection that another one writes.
+    """
+
+    def __init__(self, port: int, certificate: Path, key: Path) -> None:
+        self._target = port
+        self._writers: list[asyncio.StreamWriter] = []
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(certificate, key)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers += [writer, to_server]
+        await asyncio.gather(_copy(reader, to_server), _copy(from_server, writer), return_exceptions=True)
+
+    def close(self) -> None:
+        """Stop listening, and close what is open."""
+
+        async def finish() -> None:
+            self._server.close()
+            for writer in self._writers:
+                writer.close()
+            others = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+            if others:
+                await asyncio.wait(others, timeout=5)
+
+        asyncio.run_coroutine_threadsafe(finish(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    try:
+        while part := await source.read(65536):
+            target.write(part)
+            await target.drain()
+    finally:
+        target.close()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -159,3 +162,16 @@ def test_the_configuration_sets_the_pool(embedded_url: str) -> None:
     assert engine.pool.size() == 3
     assert engine.pool.timeout() == 5.0
     assert create_engine(Config(url=embedded_url, pool_size=3), pool_size=7).pool.size() == 7  # type: ignore[attr-defined]
+
+
+def test_without_the_embedded_engine_the_error_names_the_extra(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['chdb'] = None\n"
+        "from netra_chdb import create_engine, errors\n"
+        "try:\n    create_engine().connect()\n"
+        "except errors.EngineMissing as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.startswith("the embedded engine is not installed: pip install 'netra-chdb[embedded]'"), (
+        done.stderr
+    )

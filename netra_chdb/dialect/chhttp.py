@@ -6,7 +6,7 @@ URL: ``clickhouse+chhttp://user:password@host:8123/database?secure=true``. Query
 ``secure``                 TLS; the port is then 8443 unless the URL names one
 ``verify``                 whether the server's certificate is checked (true)
 ``ca_cert``, ``client_cert``, ``client_cert_key``, ``server_host_name``   files and names for TLS
-``connect_timeout``        seconds to connect (10)
+``connect_timeout``        seconds to connect, and to get the first sign of life from the server (10)
 ``send_receive_timeout``   seconds to wait for an answer, and then for each next piece of it (300)
 ``compress``               ``lz4``, ``zstd``, ``gzip``, ``br``; true for the best at hand, false for none (true)
 ``proxy_path``, ``http_proxy``, ``https_proxy``   the way through a proxy
@@ -29,9 +29,10 @@ from clickhouse_connect.driver._backend.models import QueryExecution
 from clickhouse_connect.driver.constants import PROTOCOL_VERSION_WITH_LOW_CARD
 from clickhouse_connect.driver.exceptions import OperationalError
 from clickhouse_connect.driver.httpclient import HttpClient
-from clickhouse_connect.driver.httputil import ResponseSource, check_env_proxy, get_pool_manager
+from clickhouse_connect.driver.httputil import ResponseSource, _close_pool_manager, check_env_proxy, get_pool_manager
 from clickhouse_connect.driver.models import SettingDef
 from sqlalchemy.engine import URL
+from urllib3 import Timeout
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from netra_chdb.dialect.base import Dialect
@@ -92,7 +93,8 @@ class _Backend(HttpSyncBackend):
         try:
             body = f"KILL QUERY WHERE query_id = {quote(query_id)} ASYNC"
             pool: Any = self.http
-            pool.request("POST", self._base_url, body=body, headers=self.headers, timeout=_KILL_WITHIN, retries=False)
+            wait = min(_KILL_WITHIN, float(self.timeout.read_timeout or _KILL_WITHIN))
+            pool.request("POST", self._base_url, body=body, headers=self.headers, timeout=wait, retries=False)
         except HTTPError as error:
             _LOG.warning("query %s was given up and could not be killed on %s: %s", query_id, self.url, error)
 
@@ -107,12 +109,15 @@ class _Backend(HttpSyncBackend):
 class _Client(HttpClient):
     """A client with a connection pool of one, which opens with one request where upstream needs three."""
 
-    def __init__(self, *, pool: Any, **options: Any) -> None:
+    def __init__(self, *, pool: Any, connect_timeout: float, send_receive_timeout: float, **options: Any) -> None:
         self._owns_pool_manager = True
+        # Upstream cuts its own to whole seconds.
+        self._opening = Timeout(connect=connect_timeout, read=min(connect_timeout, send_receive_timeout))
+        self._timeout = Timeout(connect=connect_timeout, read=send_receive_timeout)
         try:
             super().__init__(pool_mgr=pool, **options)
         except BaseException:
-            pool.clear()
+            _close_pool_manager(pool)
             raise
 
     def _init_common_settings(self, tz_source: Any) -> None:
@@ -123,7 +128,7 @@ class _Client(HttpClient):
             owns_pool_manager=True,
             headers=made.headers,
             params=made.params,
-            timeout=made.timeout,
+            timeout=self._opening,
             server_host_name=made.server_host_name,
             token_provider=None,
             autogenerate_query_id=made.autogenerate_query_id,
@@ -132,6 +137,7 @@ class _Client(HttpClient):
             form_encode_query_params=made.form_encode_query_params,
         )
         self._learn_server()
+        self._backend.timeout = self._timeout
         self.params.update(self._validate_settings(self._ch_settings))
 
     def _learn_server(self) -> None:
@@ -232,4 +238,5 @@ def _open(options: dict[str, Any]) -> _Client:
         if options["verify"]:
             pool_options["assert_hostname"] = host_name
     pool = get_pool_manager(maxsize=1, retries=0, verify=options["verify"], **pool_options)
-    return _Client(pool=pool, **options, autogenerate_session_id=False, tz_mode="aware")
+    waits = {"connect_timeout": 10.0, "send_receive_timeout": 300.0}
+    return _Client(pool=pool, **{**waits, **options}, autogenerate_session_id=False, tz_mode="aware")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any, Final
 
 from clickhouse_driver.columns import datetimecolumn, service
@@ -30,10 +31,11 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 NullsMap = Sequence[bool] | None
 
 
-def _present(items: Any, nulls: NullsMap, read: Callable[[Any], Any]) -> tuple[Any, ...]:
+def _masked(values: Iterable[Any], nulls: NullsMap) -> tuple[Any, ...]:
+    """``values`` with None where ``nulls`` says so; what stands there instead was a zero."""
     if nulls is None:
-        return tuple(map(read, items))
-    return tuple(None if null else read(item) for item, null in zip(items, nulls, strict=True))
+        return tuple(values)
+    return tuple([None if null else value for value, null in zip(values, nulls, strict=True)])
 
 
 class _DateTime(datetimecolumn.DateTimeColumn):
@@ -43,7 +45,7 @@ class _DateTime(datetimecolumn.DateTimeColumn):
     before_write_items = None
 
     def after_read_items(self, items: Any, nulls_map: NullsMap = None) -> tuple[Any, ...]:
-        return _present(items, nulls_map, lambda item: dt.datetime.fromtimestamp(item, dt.UTC))
+        return _masked(map(dt.datetime.fromtimestamp, items, repeat(dt.UTC)), nulls_map)
 
 
 class _DateTime64(datetimecolumn.DateTime64Column):
@@ -52,11 +54,15 @@ class _DateTime64(datetimecolumn.DateTime64Column):
     before_write_items = None
 
     def after_read_items(self, items: Any, nulls_map: NullsMap = None) -> tuple[Any, ...]:
-        if self.scale <= 6:
+        ticks = items
+        if self.scale < 6:
             factor = 10 ** (6 - self.scale)
-            return _present(items, nulls_map, lambda item: _EPOCH + dt.timedelta(0, 0, item * factor))
-        divisor = 10 ** (self.scale - 6)
-        return _present(items, nulls_map, lambda item: _EPOCH + dt.timedelta(0, 0, item // divisor))
+            ticks = [item * factor for item in items]
+        elif self.scale > 6:
+            divisor = 10 ** (self.scale - 6)
+            ticks = [item // divisor for item in items]
+        # A chain of maps stays in C.
+        return _masked(map(_EPOCH.__add__, map(dt.timedelta, repeat(0), repeat(0), ticks)), nulls_map)
 
 
 def _decimal(spec: str, options: dict[str, Any]) -> Any:
@@ -65,7 +71,7 @@ def _decimal(spec: str, options: dict[str, Any]) -> Any:
     scale = -column.scale
 
     def read(items: Any, nulls_map: NullsMap = None) -> tuple[Any, ...]:
-        return _present(items, nulls_map, lambda item: decimal.Decimal(item).scaleb(scale))
+        return _masked([decimal.Decimal(item).scaleb(scale) for item in items], nulls_map)
 
     column.after_read_items = read
     return column

@@ -8,6 +8,7 @@ the line failed; a query given up is killed on the server.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import uuid
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +81,15 @@ class Connection:
     def __init__(self, **options: Any) -> None:
         self.streams: weakref.WeakSet[Cursor] = weakref.WeakSet()
         self._closed = False
-        self.link = Link(**options)
+        try:
+            self.link = Link(**options)
+            if self.link.compression:
+                importlib.import_module("clickhouse_driver.streams.compressed")
+        except (RuntimeError, ImportError, errors.UnknownCompressionMethod) as error:
+            raise NotSupportedError(
+                f"compression={options.get('compression')} needs more than is installed: pip install "
+                f"'clickhouse-driver[lz4]' or '[zstd]' ({error})"
+            ) from error
         with self.translated():
             self.link.connect()
 

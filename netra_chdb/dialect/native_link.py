@@ -234,7 +234,7 @@ class Link(connection.Connection):
         self.disconnect()
         options = {**self._options, "host": host, "port": port, "alt_hosts": None}
         options["connect_timeout"] = min(self.connect_timeout, _KILL_WITHIN)
-        options["send_receive_timeout"] = _KILL_WITHIN
+        options["send_receive_timeout"] = min(self.send_receive_timeout, _KILL_WITHIN)
         killer = Link(settings={}, **options)
         try:
             killer.connect()

@@ -63,7 +63,7 @@ class Plan:
         table: the table.
         columns: for a table's column, the file's; ``A+B`` joins the values of several by a blank.
         constants: for a table's column, the text of its value in every row.
-        fallbacks: like ``constants``, for rows in which the file says nothing.
+        fallbacks: like ``constants``, for files that have no such column, and rows where it is null.
         rest: the JSON column for columns that have no other place; None leaves those out.
         time_format: how the files write times; by default ISO 8601 and the form of ``ctime``.
 
@@ -134,7 +134,7 @@ class Plan:
         weak = {
             name: self._constant(name, text)
             for name, text in {**self._fallbacks, **(fallbacks or {})}.items()
-            if name not in self._constants
+            if name not in self._constants and name not in picks
         }
         free = frozenset(self._open) - self._constants.keys() - picks.keys()
         used = frozenset(name for sources in picks.values() for name in sources)
@@ -199,7 +199,9 @@ class RowMaker:
                 except ValueError as error:
                     faults[name] = Fault(name, shown(raw), str(error))
         for name, value in self.fallbacks.items():
-            values.setdefault(name, value)
+            # Empty text is something said, and no name.
+            if line.values.get(name) is None:
+                values.setdefault(name, value)
         if rest and self.rest is not None:
             self._add_rest(rest, values, faults)
         row, problems = self.plan.checker.check(line.number, values)

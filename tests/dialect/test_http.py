@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import clickhouse_connect
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
@@ -12,7 +13,7 @@ from sqlalchemy import exc as sa_exc
 from netra_chdb.dialect import connect_dbapi
 from netra_chdb.dialect.chhttp import ChhttpDialect
 from tests.proxy import Proxy
-from tests.servers import ModernServer
+from tests.servers import PASSWORD, ModernServer
 
 
 @pytest.fixture
@@ -111,3 +112,17 @@ def test_an_endpoint_that_is_no_clickhouse(modern_server: ModernServer) -> None:
     with pytest.raises(sa_exc.DBAPIError):
         engine.connect()
     engine.dispose()
+
+
+def test_upstream_sends_an_insert_again(modern_server: ModernServer) -> None:
+    # What the backend of ours turns off. When this fails, upstream has changed, and ours may be taken out.
+    modern_server.query("CREATE OR REPLACE TABLE sent_twice (a String) ENGINE = MergeTree ORDER BY a")
+    count = "SELECT count() FROM sent_twice"
+    with Proxy(modern_server.http_port) as proxy:
+        client = clickhouse_connect.get_client(
+            host="127.0.0.1", port=proxy.port, username="netra", password=PASSWORD, compress=False, query_retries=0
+        )
+        proxy.drop_answer(b"needle", lambda: modern_server.query(count) == "1")
+        client.insert("sent_twice", [["needle"]], column_names=["a"])
+        client.close()
+    assert modern_server.query(count) == "2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
 import socket
 import threading
 import time
@@ -69,7 +70,8 @@ def test_settings_of_every_shape(engine: sa.Engine) -> None:
     settings = {"additional_table_filters": filters, "max_result_rows": 5, "asterisk_include_alias_columns": True}
     with engine.connect() as connection:
         statement = sa.text("SELECT number, getSetting('asterisk_include_alias_columns') FROM system.numbers LIMIT 2")
-        assert connection.execute(statement.execution_options(settings=settings)).all() == [(0, True), (1, True)]
+        rows = connection.execute(statement.execution_options(settings=settings)).tuples().all()
+    assert list(rows) == [(0, True), (1, True)]
 
 
 def test_unknown_setting_is_an_error(engine: sa.Engine) -> None:
@@ -121,7 +123,7 @@ def test_a_stream_left_open_ends_when_its_connection_comes_back(engine: sa.Engin
     assert result.fetchone() == (0,)
     connection.close()
     with engine.connect() as again:
-        assert again.execute(sa.text("SELECT 7, 9")).all() == [(7, 9)]
+        assert again.execute(sa.text("SELECT 7, 9")).tuples().one() == (7, 9)
 
 
 def test_values_that_do_not_fit_leave_the_connection_good(raw: native_dbapi.Connection) -> None:
@@ -149,6 +151,24 @@ def test_an_insert_leaves_the_values_of_its_caller_alone(raw: native_dbapi.Conne
     assert cursor.rowcount == 2
     cursor.execute("SELECT * FROM kept ORDER BY n")
     assert cursor.fetchall() == [(moment, 1), (moment, None)]
+
+
+@pytest.mark.parametrize("algorithm", ["lz4", "lz4hc", "zstd"])
+def test_compression_both_ways(modern_server: ModernServer, algorithm: str) -> None:
+    engine = sa.create_engine(modern_server.url("chnative", compression=algorithm))
+    missing = {"clickhouse_cityhash", "zstd" if algorithm == "zstd" else "lz4"} - {
+        name for name in ("clickhouse_cityhash", "lz4", "zstd") if importlib.util.find_spec(name)
+    }
+    if missing:
+        with pytest.raises(sa_exc.NotSupportedError, match="pip install"):
+            engine.connect()
+        pytest.skip(f"needs {missing}")
+    text = "text " * 10_000
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE OR REPLACE TABLE compressed_native (a String) ENGINE = Memory"))
+        connection.execute(sa.table("compressed_native", sa.column("a", sa.String)).insert(), [{"a": text}] * 30)
+        assert connection.execute(sa.text("SELECT a FROM compressed_native")).scalars().all() == [text] * 30
+    engine.dispose()
 
 
 def test_a_large_insert_is_one_block(raw: native_dbapi.Connection) -> None:

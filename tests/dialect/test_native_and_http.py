@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 
+from tests.conftest import require
+from tests.proxy import TlsFront
 from tests.servers import ModernServer
 
 DRIVERS = ["chhttp", "chnative"]
@@ -48,7 +51,7 @@ def refused(engine: sa.Engine, sql: str, **settings: Any) -> tuple[int, bool]:
     [({"password": "wrong"}, 516), ({"user": "nobody"}, 516), ({"database": "no_such_database"}, 81)],
     ids=["wrong password", "unknown user", "unknown database"],
 )
-def test_login_refused(modern_server: ModernServer, driver: str, login: dict[str, str], code: int) -> None:
+def test_login_refused(modern_server: ModernServer, driver: str, login: dict[str, Any], code: int) -> None:
     assert refused(sa.create_engine(modern_server.url(driver, **login)), "SELECT 1") == (code, False)
 
 
@@ -105,7 +108,7 @@ def test_error_in_the_middle_of_a_stream(engine: sa.Engine) -> None:
     assert getattr(caught.value.orig, "code", None) == 395
     assert 0 < rows <= 3_000_000
     with engine.connect() as connection:
-        assert connection.execute(sa.text("SELECT 7, 9")).all() == [(7, 9)]
+        assert connection.execute(sa.text("SELECT 7, 9")).tuples().one() == (7, 9)
 
 
 def resident() -> int:
@@ -148,6 +151,38 @@ def test_settings_and_token_reach_an_insert(engine: sa.Engine, driver: str) -> N
             options = {"settings": {"insert_deduplication_token": token, "async_insert": 0}}
             connection.execute(insert.execution_options(**options), [{"a": 1}, {"a": 2}])
         assert connection.scalar(sa.text(f"SELECT count() FROM {table}")) == 4  # noqa: S608
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for localhost that signs itself, and its key."""
+    if shutil.which("openssl") is None:
+        require("openssl", "it makes the certificate for TLS")
+    base = tmp_path_factory.mktemp("tls")
+    made, key = base / "certificate.pem", base / "key.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+    subprocess.run([*command, "-keyout", key, "-out", made], check=True, capture_output=True)
+    return made, key
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+def test_tls_is_verified(modern_server: ModernServer, driver: str, certificate: tuple[Path, Path]) -> None:
+    port = modern_server.http_port if driver == "chhttp" else modern_server.tcp_port
+    authority = {"ca_cert" if driver == "chhttp" else "ca_certs": certificate[0]}
+    front = TlsFront(port, *certificate)
+    try:
+        for trusted, query in ((False, {}), (True, authority), (True, {"verify": False})):
+            engine = sa.create_engine(modern_server.url(driver, port=front.port, secure=True, **query))
+            if trusted:
+                with engine.connect() as connection:
+                    assert connection.scalar(sa.text("SELECT 42")) == 42
+            else:
+                with pytest.raises(sa_exc.OperationalError, match=r"(?i)certificate"):
+                    engine.connect()
+            engine.dispose()
+    finally:
+        front.close()
 
 
 @pytest.mark.parametrize("name", ["chdb", *DRIVERS])

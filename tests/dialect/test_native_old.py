@@ -59,7 +59,7 @@ def test_rows_go_in_and_come_out(engine: sa.Engine, table: sa.Table) -> None:
     with engine.connect() as connection:
         connection.execute(table.insert(), [ROW, {**ROW, "id": 2, "score": None}])
         connection.execute(table.insert().values({**ROW, "id": 3}))
-        rows = connection.execute(sa.select(table).order_by(table.c.id)).mappings().all()
+        rows = [dict(row) for row in connection.execute(sa.select(table).order_by(table.c.id)).mappings()]
         assert rows == [ROW, {**ROW, "id": 2, "score": None}, {**ROW, "id": 3}]
         assert (
             connection.scalar(sa.select(sa.func.count()).where(table.c.seen == ROW["seen"], table.c.name == "Zoë")) == 3
@@ -68,15 +68,14 @@ def test_rows_go_in_and_come_out(engine: sa.Engine, table: sa.Table) -> None:
 
 def test_literals_of_an_old_server(engine: sa.Engine) -> None:
     with engine.connect() as connection:
-        assert connection.execute(
-            sa.text("SELECT :yes, :no, :text"), {"yes": True, "no": False, "text": "a'b\\"}
-        ).all() == [(1, 0, "a'b\\")]
+        values = {"yes": True, "no": False, "text": "a'b\\"}
+        assert connection.execute(sa.text("SELECT :yes, :no, :text"), values).tuples().one() == (1, 0, "a'b\\")
 
 
 def test_a_stream(engine: sa.Engine) -> None:
     with engine.connect().execution_options(stream_results=True) as connection:
         result = connection.execute(sa.text("SELECT number FROM system.numbers LIMIT 10000000"))
-        assert result.fetchmany(3) == [(0,), (1,), (2,)]
+        assert [row[0] for row in result.fetchmany(3)] == [0, 1, 2]
         result.close()
         assert connection.scalar(sa.text("SELECT 42")) == 42
 
