@@ -10,8 +10,13 @@ Limits of the engine, measured with chDB 26.9: one directory a process at a time
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
+import signal
 import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -24,6 +29,7 @@ from netra_chdb.errors import EngineMissing, ForkedProcess
 __all__ = ["ChdbDialect"]
 
 MEMORY = ":memory:"
+_FATAL = (signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGILL)
 
 
 class _Process:
@@ -34,7 +40,9 @@ class _Process:
         self.opened_in: int | None = None
         # The engine in memory is gone when its last handle closes: this one stays open.
         self.keeper: Any = None
-        self.clients: list[Any] = []
+        self.clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        # Handles that a forked child must not even let go of.
+        self.untouchable: list[Any] = []
 
     def check(self) -> None:
         """Refuse to touch an engine that a parent process opened."""
@@ -47,12 +55,18 @@ class _Process:
 
     def opened(self, client: Any) -> None:
         with self.lock:
+            self.clients.add(client)
             if self.opened_in is None:
                 self.opened_in = os.getpid()
                 os.register_at_fork(after_in_child=self.abandon)
 
     def abandon(self) -> None:
         """In a forked child: see to it that nothing reaches for the parent's engine, also at exit."""
+        # Closing a handle of the parent's would wait as well: closed, collected or at exit, nothing is left to close.
+        for client in self.clients:
+            handle = client._backend._handle
+            self.untouchable.append(handle.conn)
+            handle.conn = None
         # At exit the engine's destructors would wait for threads that the fork did not copy. Exit handlers run
         # last in, first out, so _exit(status) ends the process before it comes to them.
         libc = ctypes.CDLL(None)
@@ -104,7 +118,7 @@ class ChdbDialect(Dialect):
 
         if path == MEMORY and _process.keeper is None:
             _process.keeper = open_client()
-        return dbapi.connect(open_client, fragile=True)
+        return dbapi.connect(open_client, fragile=True, check=_process.check)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         # There is no line that could be cut; a handle that failed replaces itself.
@@ -123,6 +137,28 @@ def _open(path: str, database: str | None, settings: dict[str, Any]) -> Any:
 
     if path != MEMORY:
         os.makedirs(path, mode=0o700, exist_ok=True)  # noqa: PTH103
-    return clickhouse_connect.get_client(
-        interface="chdb", path=path, database=database, settings=settings or None, tz_mode="aware"
-    )
+    with _faulthandler_kept():
+        return clickhouse_connect.get_client(
+            interface="chdb", path=path, database=database, settings=settings or None, tz_mode="aware"
+        )
+
+
+@contextmanager
+def _faulthandler_kept() -> Iterator[None]:
+    """Put back the handlers of fatal signals that the engine replaces when it starts.
+
+    With its own in place, a crash anywhere in the process hangs instead of printing Python's stack.
+    """
+    libc = ctypes.CDLL(None)
+    if not faulthandler.is_enabled() or not hasattr(libc, "sigaction"):
+        yield
+        return
+    # struct sigaction, opaque: it is smaller than this on every system.
+    kept = {number: ctypes.create_string_buffer(512) for number in _FATAL}
+    for number, action in kept.items():
+        libc.sigaction(int(number), None, action)
+    try:
+        yield
+    finally:
+        for number, action in kept.items():
+            libc.sigaction(int(number), action, None)

@@ -83,10 +83,14 @@ class Connection:
         open_client: opens a client; called at once, and again after a failure when ``fragile``.
         fragile: whether a client is unfit for use after any error (embedded chDB hands out the failed query's
             rows to the next one on that handle).
+        check: raises when this process must not use the client.
     """
 
-    def __init__(self, open_client: Callable[[], Client], *, fragile: bool = False) -> None:
+    def __init__(
+        self, open_client: Callable[[], Client], *, fragile: bool = False, check: Callable[[], None] | None = None
+    ) -> None:
         self._open_client = open_client
+        self._check = check
         self._fragile = fragile
         self._client: Client | None = open_client()
         self._closed = False
@@ -97,6 +101,8 @@ class Connection:
         """The client to use now."""
         if self._closed:
             raise InterfaceError("the connection is closed")
+        if self._check is not None:
+            self._check()
         if self._client is None:
             self._client = self._open_client()
         return self._client
@@ -391,6 +397,8 @@ def _exact_decimals() -> AbstractContextManager[Any]:
     return decimal.localcontext(prec=76)
 
 
-def connect(open_client: Callable[[], Client], *, fragile: bool = False) -> Connection:
+def connect(
+    open_client: Callable[[], Client], *, fragile: bool = False, check: Callable[[], None] | None = None
+) -> Connection:
     """Open a connection; see :class:`Connection`."""
-    return Connection(open_client, fragile=fragile)
+    return Connection(open_client, fragile=fragile, check=check)

@@ -58,10 +58,6 @@ class Batch:
         return str(self.batch_id)
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def _now() -> dt.datetime:
     now = dt.datetime.now(dt.UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
@@ -81,6 +77,8 @@ class RowChecker:
         self._rules: dict[str, Rule] = {
             column.name: rule_for(column.type, nullable=bool(column.nullable)) for column in self._columns
         }
+        # What a row gets where it says nothing: most columns of most rows, so constants are checked once.
+        self._constants: dict[str, Any] = {}
         self._defaults: dict[str, Callable[[], Any]] = {}
         for column in self._columns:
             if column.name in _SET_HERE:
@@ -90,9 +88,9 @@ class RowChecker:
                 # SQLAlchemy wraps a default's function into one that takes an execution context.
                 self._defaults[column.name] = functools.partial(default.arg, None)
             elif default is not None and default.is_scalar:
-                self._defaults[column.name] = functools.partial(_same, default.arg)
+                self._constants[column.name] = self._rules[column.name](default.arg)
             elif column.nullable:
-                self._defaults[column.name] = functools.partial(_same, None)
+                self._constants[column.name] = None
 
     def check(self, index: int, row: Mapping[str, Any]) -> tuple[list[Any], list[RowProblem]]:
         """Return the values of ``row`` in order of columns, and what is wrong with it.
@@ -108,6 +106,9 @@ class RowChecker:
                 continue
             value = row.get(name, _MISSING)
             if value is _MISSING:
+                if name in self._constants:
+                    values.append(self._constants[name])
+                    continue
                 default = self._defaults.get(name)
                 if default is None:
                     problems.append(RowProblem(index, name, "nothing", "is required"))
