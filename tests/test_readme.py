@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+COMMAND = [sys.executable, "-c", "from netra_chdb.cli import main; main()"]
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
@@ -40,21 +42,36 @@ def test_the_examples_answer_right(tmp_path: Path) -> None:
 
 
 def test_each_command_exists() -> None:
-    from netra_chdb.cli import app
-
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    commands = {
-        command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands
-    }
-    commands |= {group.name for group in app.registered_groups}
     for line in "".join(blocks("sh")).splitlines():
         words = shlex.split(line)
         if words[0] == "make":
             assert words[1] in targets
         elif words[0] == "netra-chdb":
-            assert words[1] in {name.removesuffix("_") for name in commands if name}, line
+            names = [word for word in words[1:3] if word.isalpha()]
+            help_ = [*COMMAND, *names[: 2 if names[0] == "import" else 1], "--help"]
+            done = subprocess.run(help_, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+            assert done.returncode == 0, done.stderr
+            for option in (word for word in words if word.startswith("--")):
+                assert option in done.stdout
         else:
             assert words[0] == "alembic"
+
+
+def test_the_commands_of_the_readme_import(tmp_path: Path) -> None:
+    (tmp_path / "cpu.csv").write_text("timestamp,value\n2026-05-04 10:00:00,1.5\n2026-05-04 10:05:00,2.5\n")
+    (tmp_path / "server.csv").write_text("Date,Time,Level\n2026-05-04,10:00:00.123,INFO\n")
+    for line in "".join(blocks("sh")).splitlines():
+        words = shlex.split(line)
+        if words[:2] in (["netra-chdb", "init"], ["netra-chdb", "import"]):
+            done = subprocess.run([*COMMAND, *words[1:]], cwd=tmp_path, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+    count = (
+        "from netra_chdb import DataAccess; data = DataAccess()\n"
+        "print(data.performance_metrics.count(user_id='u1'), data.events.count(user_id='u1'))"
+    )
+    done = subprocess.run([sys.executable, "-c", count], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "2 1", done.stderr
 
 
 def test_every_path_in_the_table_is_there() -> None:
