@@ -8,7 +8,7 @@ from __future__ import annotations
 from netra_chdb import errors, models
 from netra_chdb.access import DataAccess
 from netra_chdb.config import Config
-from netra_chdb.engine import create_engine
+from netra_chdb.engine import create_async_engine, create_engine
 from netra_chdb.repositories import EventsRepository, PerformanceMetricsRepository
 from netra_chdb.resilience.breaker import CircuitBreaker
 from netra_chdb.session import SessionFactory
@@ -22,6 +22,7 @@ __all__ = [
     "EventsRepository",
     "PerformanceMetricsRepository",
     "SessionFactory",
+    "create_async_engine",
     "create_engine",
     "errors",
     "models",

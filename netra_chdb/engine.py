@@ -1,4 +1,4 @@
-"""The only place where connections are made: URL to ``sqlalchemy.Engine``, its pool's events, its guard.
+"""The only place where connections are made: URL to engine, sync or async, its pool's events, its guard.
 
 Counters carry the names that operators know. An idle connection is asked for a sign of life before it is handed
 out; the breaker stands in the execution events, so that Core, ORM, flush and Alembic all pass it.
@@ -17,13 +17,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy import exc as sa_exc
+from sqlalchemy.ext import asyncio as sa_asyncio
 
 import netra_chdb.dialect  # noqa: F401  # registers the dialect's names
 from netra_chdb.config import Config
 from netra_chdb.errors import classify
 from netra_chdb.resilience.breaker import CircuitBreaker
 
-__all__ = ["PoolCounters", "create_engine", "guard", "pool_counters"]
+__all__ = ["PoolCounters", "create_async_engine", "create_engine", "guard", "pool_counters"]
 
 _COUNTERS: Final[weakref.WeakKeyDictionary[sa.Engine, _Counting]] = weakref.WeakKeyDictionary()
 _GUARDS: Final[weakref.WeakKeyDictionary[sa.Engine, CircuitBreaker]] = weakref.WeakKeyDictionary()
@@ -101,7 +102,7 @@ class _Counting:
         self._add("connection_attempts")
         try:
             connection = _connect(dialect, record, cargs, cparams)
-        except BaseException:
+        except Exception:  # a cancelled task is neither a success nor a failure
             self._add("failed_connections", "consecutive_failures")
             raise
         with self._lock:
@@ -146,6 +147,38 @@ def create_engine(config_or_url: Config | sa.URL | str | None = None, **options:
     Raises:
         ConfigError: the configuration is wrong.
     """
+    url, options, check_idle_after = _prepared(config_or_url, options)
+    engine = sa.create_engine(url, **options)
+    _count(engine, check_idle_after)
+    return engine
+
+
+def create_async_engine(config_or_url: Config | sa.URL | str | None = None, **options: Any) -> sa_asyncio.AsyncEngine:
+    """Create a plain async engine of SQLAlchemy's, on the same URLs as :func:`create_engine` and with the same events.
+
+    A task that is cancelled while it waits for an answer has its query killed on the server. Read large results with
+    ``stream()``: the rows of a plain ``execute()`` are made into a list while nothing else runs on the loop.
+
+    Args:
+        config_or_url: a :class:`~netra_chdb.config.Config`, a URL, or None for ``Config()``.
+        options: passed to :func:`sqlalchemy.ext.asyncio.create_async_engine`; they win over the configuration's.
+
+    Returns:
+        The engine; :func:`pool_counters` reads what its pool does.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    url, options, check_idle_after = _prepared(config_or_url, options)
+    engine = sa_asyncio.create_async_engine(url, **options)
+    _count(engine.sync_engine, check_idle_after)
+    return engine
+
+
+def _prepared(
+    config_or_url: Config | sa.URL | str | None, options: dict[str, Any]
+) -> tuple[sa.URL | str, dict[str, Any], float]:
+    """Return the URL, SQLAlchemy's options, and the seconds after which an idle connection is asked for life."""
     if config_or_url is None:
         config_or_url = Config()
     check_idle_after = options.pop("check_idle_after", None)
@@ -163,28 +196,34 @@ def create_engine(config_or_url: Config | sa.URL | str | None = None, **options:
             }
     else:
         url = config_or_url
-    engine = sa.create_engine(url, **options)
-    counting = _Counting(60.0 if check_idle_after is None else check_idle_after, time.monotonic)
+    return url, options, 60.0 if check_idle_after is None else check_idle_after
+
+
+def _count(engine: sa.Engine, check_idle_after: float) -> None:
+    counting = _Counting(check_idle_after, time.monotonic)
     for name in ("do_connect", "connect", "checkout", "checkin", "invalidate"):
         event.listen(engine, name, getattr(counting, name))
     _COUNTERS[engine] = counting
-    return engine
 
 
-def pool_counters(engine: sa.Engine) -> PoolCounters:
-    """Return the counters of an engine that :func:`create_engine` made.
+def _sync(engine: sa.Engine | sa_asyncio.AsyncEngine) -> sa.Engine:
+    return engine.sync_engine if isinstance(engine, sa_asyncio.AsyncEngine) else engine
+
+
+def pool_counters(engine: sa.Engine | sa_asyncio.AsyncEngine) -> PoolCounters:
+    """Return the counters of an engine that :func:`create_engine` or :func:`create_async_engine` made.
 
     Raises:
         KeyError: the engine was made elsewhere.
     """
-    return _COUNTERS[engine].snapshot()
+    return _COUNTERS[_sync(engine)].snapshot()
 
 
 def _connect(dialect: Any, record: Any, cargs: Any, cparams: Any) -> Any:
     return dialect.connect(*cargs, **cparams)
 
 
-def guard(engine: sa.Engine, breaker: CircuitBreaker) -> None:
+def guard(engine: sa.Engine | sa_asyncio.AsyncEngine, breaker: CircuitBreaker) -> None:
     """Let every statement on ``engine`` pass ``breaker``; a second call with the same breaker does nothing.
 
     Only what says something about the server counts: a syntax error, an unknown table or a refused value is the
@@ -193,6 +232,7 @@ def guard(engine: sa.Engine, breaker: CircuitBreaker) -> None:
     Raises:
         ValueError: another breaker guards this engine already.
     """
+    engine = _sync(engine)
     present = _GUARDS.get(engine)
     if present is breaker:
         return

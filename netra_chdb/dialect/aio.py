@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import pool
@@ -19,11 +20,12 @@ from sqlalchemy.engine import URL, AdaptedConnection
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from netra_chdb.dialect.base import Dialect
 from netra_chdb.dialect.connect_dbapi import InterfaceError
 from netra_chdb.dialect.lane import Lane
 
 __all__ = ["LoopConnection", "LoopCursor", "async_dialect"]
+
+_WAIT_FOR_KILL: Final = 0.5
 
 
 class LoopConnection(AdaptedConnection):
@@ -36,7 +38,13 @@ class LoopConnection(AdaptedConnection):
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._streams: set[LoopCursor] = set()
-        self._connection = self._wait(lane.opened)
+        # A connection that is lost instead of closed takes its thread with it; the exit handler sees to its own.
+        weakref.finalize(self, lane.end).atexit = False
+        try:
+            self._connection = self._wait(lane.opened)
+        except BaseException:
+            lane.end()
+            raise
 
     @property
     def lost(self) -> bool:
@@ -61,16 +69,16 @@ class LoopConnection(AdaptedConnection):
             return await_only(asyncio.wrap_future(call))
         except asyncio.CancelledError:
             # The answer may still be on its way, so this connection is of no more use. The query is gone from the
-            # server when the task goes on; a second cancellation does not wait for that.
-            self._end()
+            # server when the task goes on, unless the server does not answer; then it is killed behind its back.
+            self._end(_WAIT_FOR_KILL)
             raise
         except BaseException:
             if not call.done():
                 self._lane.end()  # the task is thrown away, and cannot wait any more
             raise
 
-    def _end(self) -> None:
-        await_only(asyncio.shield(asyncio.wrap_future(self._lane.end())))
+    def _end(self, within: float | None = None) -> None:
+        await_only(asyncio.wait([asyncio.wrap_future(self._lane.end())], timeout=within))
 
     # -- PEP 249 ---------------------------------------------------------------
 
@@ -99,7 +107,7 @@ class LoopConnection(AdaptedConnection):
     def terminate(self) -> None:
         """Close without a word: also from the garbage collector, where nothing can wait."""
         if in_greenlet():
-            self._end()
+            self._end(_WAIT_FOR_KILL)
         else:
             self._lane.end()
 
@@ -164,10 +172,11 @@ class LoopCursor:
 
     def _fetch(self, fetch: Callable[..., Any], wanted: int | None, *arguments: Any) -> Any:
         cursor = self._cursor
-        ready = len(cursor._rows) - cursor._position
-        if not self.server_side or (wanted is not None and ready >= wanted):
-            return fetch(*arguments)
-        return self.connection.run(fetch, *arguments)
+        if self.server_side and (wanted is None or len(cursor._rows) - cursor._position < wanted):
+            return self.connection.run(fetch, *arguments)
+        if self.server_side:
+            await_only(asyncio.sleep(0))  # else the loop stood still for all the rows of a block
+        return fetch(*arguments)
 
     def fetchone(self) -> Any:
         """Return the next row, or None."""
@@ -225,7 +234,7 @@ class _Async:
 
 
 @functools.cache
-def async_dialect(dialect: type[Dialect]) -> type[Dialect]:
+def async_dialect(dialect: type[Any]) -> type[Any]:
     """Return the dialect of an async engine for a driver's ``dialect``."""
     own = {"supports_statement_cache": True, "__doc__": f"{dialect.__doc__} Its calls are made off the event loop."}
     return type(f"Async{dialect.__name__}", (_Async, dialect), own)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from clickhouse_sqlalchemy.drivers.base import ClickHouseDialect, ClickHouseIdentifierPreparer
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import schema as sa_schema
+from sqlalchemy.engine import URL
 
 from netra_chdb.dialect import types
 from netra_chdb.dialect.compiler import SQLCompiler
@@ -70,6 +71,12 @@ class Dialect(Reflection, ClickHouseDialect):
         sa.LargeBinary: types.Bytes,
         sa.Float: types.Float64,
     }
+
+    @classmethod
+    def get_async_dialect_cls(cls, url: URL) -> type[Any]:
+        from netra_chdb.dialect.aio import async_dialect
+
+        return async_dialect(cls)
 
     def initialize(self, connection: Any) -> None:
         super().initialize(connection)
@@ -137,6 +144,10 @@ class Dialect(Reflection, ClickHouseDialect):
         raise sa_exc.NotSupportedError(
             "SAVEPOINT", None, Exception("ClickHouse has no savepoints: each statement stands when it is done")
         )
+
+    def do_cancel(self, dbapi_connection: Any) -> None:
+        """End on the server what runs on a connection, over another one; it then fails. Any thread may call this."""
+        raise NotImplementedError
 
     def do_ping(self, dbapi_connection: Any) -> bool:
         dbapi_connection.ping()

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 
 from netra_chdb.dialect.type_parser import enum_numbers, split_arguments, split_named
 
-__all__ = ["column_writer"]
+__all__ = ["column_writer", "write_columns"]
 
 Column: TypeAlias = Sequence[Any]
 Writer: TypeAlias = Callable[[Column], Column]
@@ -343,3 +343,18 @@ def column_writer(type_name: str) -> Writer:
     else:
         found = _build(name, text, split_arguments(rest[:-1]))
     return found or (lambda column: column)
+
+
+def write_columns(names: Sequence[str], type_names: Sequence[str], data: Sequence[Column]) -> list[Column]:
+    """Return each column made ready for its type.
+
+    Raises:
+        ValueError: a value does not fit; the message names its column.
+    """
+    block = []
+    for name, type_name, column in zip(names, type_names, data, strict=True):
+        try:
+            block.append(column_writer(type_name)(column))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"column {name!r}: {error}") from error
+    return block

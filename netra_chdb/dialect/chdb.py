@@ -9,27 +9,39 @@ Limits of the engine, measured with chDB 26.9: one directory a process at a time
 
 from __future__ import annotations
 
+import atexit
 import ctypes
-import faulthandler
 import os
 import signal
 import threading
+import time
+import uuid
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import pool
 from sqlalchemy.engine import URL
 
 from netra_chdb.dialect.base import Dialect
-from netra_chdb.errors import EngineMissing, ForkedProcess
+from netra_chdb.dialect.literals import quote
+from netra_chdb.errors import EngineMissing, ForkedProcess, NotReady
 
 __all__ = ["ChdbDialect"]
 
 MEMORY = ":memory:"
-_FATAL = (signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGILL)
+# chDB gives each query an id of its own choosing. What runs on a handle is known by this setting, which names an
+# application to remote servers.
+_MARK: Final = "chdb_client_name"
+#: Seconds to wait at exit for queries that were told to stop.
+_PATIENCE: Final = 2.0
+_SIGNALS: Final = tuple(
+    int(getattr(signal, f"SIG{name}"))
+    for name in ("SEGV", "FPE", "ABRT", "ILL", "BUS", "TRAP", "SYS", "TSTP")
+    if hasattr(signal, f"SIG{name}")
+)
 
 
 class _Process:
@@ -37,12 +49,14 @@ class _Process:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        # Opening is work of this process: many threads at it at once only keep each other, and an event loop, waiting.
+        # And a second thread would take the engine's signal handlers for the process's own.
+        self.opening = threading.RLock()
         self.opened_in: int | None = None
+        self.leaving = False
         # The engine in memory is gone when its last handle closes: this one stays open.
         self.keeper: Any = None
         self.clients: weakref.WeakSet[Any] = weakref.WeakSet()
-        # Handles that a forked child must not even let go of.
-        self.untouchable: list[Any] = []
 
     def check(self) -> None:
         """Refuse to touch an engine that a parent process opened."""
@@ -52,6 +66,8 @@ class _Process:
                 "forked from it, and chDB hangs when a child touches it. Start workers with the 'spawn' method, or "
                 "open the engine only after the fork"
             )
+        if self.leaving:
+            raise NotReady("the interpreter is on its way out: the embedded engine is closed")
 
     def opened(self, client: Any) -> None:
         with self.lock:
@@ -59,19 +75,59 @@ class _Process:
             if self.opened_in is None:
                 self.opened_in = os.getpid()
                 os.register_at_fork(after_in_child=self.abandon)
+                atexit.register(self.leave)
 
     def abandon(self) -> None:
         """In a forked child: see to it that nothing reaches for the parent's engine, also at exit."""
         # Closing a handle of the parent's would wait as well: closed, collected or at exit, nothing is left to close.
         for client in self.clients:
             handle = client._backend._handle
-            self.untouchable.append(handle.conn)
+            # One reference that nobody gives back: the interpreter's own end would collect a mere list.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle.conn))
             handle.conn = None
-        # At exit the engine's destructors would wait for threads that the fork did not copy. Exit handlers run
-        # last in, first out, so _exit(status) ends the process before it comes to them.
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "on_exit"):
-            libc.on_exit(libc._exit, None)
+        _skip_destructors()
+
+    def leave(self) -> None:
+        """At exit: end what daemon threads still run. Under a running query the engine's destructors crash."""
+        if self.opened_in != os.getpid():
+            return
+        self.leaving = True
+        handles = [client._backend._handle for client in self.clients]
+        for client in list(self.clients):
+            if client._backend._handle.lock.locked():
+                with suppress(Exception):
+                    _kill(client)
+        deadline = time.monotonic() + _PATIENCE
+        for handle in handles:
+            if not handle.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                _skip_destructors()
+                continue
+            if handle.conn is not None:
+                handle.conn.close()
+                handle.conn = None  # what its thread does next finds it closed
+            handle.lock.release()
+
+
+def _skip_destructors() -> None:
+    """Let the process end before the engine's destructors, which would wait for threads or take them their data.
+
+    Exit handlers run last in, first out, so ``_exit(status)`` ends the process before it comes to them.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        libc.on_exit(libc._exit, None)
+
+
+def _kill(client: Any) -> None:
+    """Stop what runs on a client's handle, from another handle."""
+    import chdb
+
+    handle = chdb.connect(client._backend.connection_string)
+    try:
+        mark = quote(client.get_client_setting(_MARK))
+        handle.query(f"KILL QUERY WHERE Settings['{_MARK}'] = {mark} ASYNC")
+    finally:
+        handle.close()
 
 
 _process = _Process()
@@ -108,17 +164,25 @@ class ChdbDialect(Dialect):
     def connect(self, *cargs: Any, **cparams: Any) -> Any:
         _process.check()
         dbapi: Any = self.loaded_dbapi
-        path, database, settings = cparams["path"], cparams["database"], cparams["settings"]
+        path, database = cparams["path"], cparams["database"]
+        settings = {**cparams["settings"], _MARK: f"netra-chdb {uuid.uuid4().hex}"}
 
         def open_client() -> Any:
             _process.check()
-            client = _open(path, database, settings)
+            with _process.opening:
+                client = _open(path, database, settings)
             _process.opened(client)
             return client
 
-        if path == MEMORY and _process.keeper is None:
-            _process.keeper = open_client()
+        with _process.opening:
+            if path == MEMORY and _process.keeper is None:
+                _process.keeper = open_client()
         return dbapi.connect(open_client, fragile=True, check=_process.check)
+
+    def do_cancel(self, dbapi_connection: Any) -> None:
+        client = dbapi_connection._client
+        if client is not None:
+            _kill(client)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         # There is no line that could be cut; a handle that failed replaces itself.
@@ -126,39 +190,39 @@ class ChdbDialect(Dialect):
 
 
 def _open(path: str, database: str | None, settings: dict[str, Any]) -> Any:
-    try:
-        import chdb  # noqa: F401
-    except ImportError as error:
-        raise EngineMissing(
-            "the embedded engine is not installed: pip install 'netra-chdb[embedded]', "
-            "or set CLICKHOUSE_URL or CLICKHOUSE_HOST to use a server"
-        ) from error
-    import clickhouse_connect
+    with _signals_kept():
+        try:
+            import chdb  # noqa: F401
+        except ImportError as error:
+            raise EngineMissing(
+                "the embedded engine is not installed: pip install 'netra-chdb[embedded]', "
+                "or set CLICKHOUSE_URL or CLICKHOUSE_HOST to use a server"
+            ) from error
+        import clickhouse_connect
 
-    if path != MEMORY:
-        os.makedirs(path, mode=0o700, exist_ok=True)  # noqa: PTH103
-    with _faulthandler_kept():
+        if path != MEMORY:
+            os.makedirs(path, mode=0o700, exist_ok=True)  # noqa: PTH103
         return clickhouse_connect.get_client(
             interface="chdb", path=path, database=database, settings=settings or None, tz_mode="aware"
         )
 
 
 @contextmanager
-def _faulthandler_kept() -> Iterator[None]:
-    """Put back the handlers of fatal signals that the engine replaces when it starts.
+def _signals_kept() -> Iterator[None]:
+    """Put back the handlers of signals that the engine replaces when it is imported and when it starts.
 
-    With its own in place, a crash anywhere in the process hangs instead of printing Python's stack.
+    With its own in place, a crash anywhere in the process hangs, and faulthandler prints no stack of Python's.
     """
     libc = ctypes.CDLL(None)
-    if not faulthandler.is_enabled() or not hasattr(libc, "sigaction"):
+    if not hasattr(libc, "sigaction"):
         yield
         return
     # struct sigaction, opaque: it is smaller than this on every system.
-    kept = {number: ctypes.create_string_buffer(512) for number in _FATAL}
+    kept = {number: ctypes.create_string_buffer(512) for number in _SIGNALS}
     for number, action in kept.items():
-        libc.sigaction(int(number), None, action)
+        libc.sigaction(number, None, action)
     try:
         yield
     finally:
         for number, action in kept.items():
-            libc.sigaction(int(number), action, None)
+            libc.sigaction(number, action, None)

@@ -74,27 +74,31 @@ class _Backend(HttpSyncBackend):
     been executed.
     """
 
+    running = ""
+
     def request(self, data: Any, params: dict[str, str], *args: Any, **kwargs: Any) -> Any:
-        query_id = params.get("query_id") or str(uuid.uuid4())
+        query_id = self.running = params.get("query_id") or str(uuid.uuid4())
         kwargs["retries"] = 0
         kwargs["retryable"] = False
         try:
             return super().request(data, {**params, "query_id": query_id}, *args, **kwargs)
         except Exception as error:
             if isinstance(error.__cause__, ReadTimeoutError):
-                self._kill(query_id)
+                self.kill(query_id)
             raise
         except BaseException:
-            self._kill(query_id)
+            self.kill(query_id)
             raise
 
-    def _kill(self, query_id: str) -> None:
+    def kill(self, query_id: str) -> None:
         """End on the server what the client has given up; closing the connection does not always end it."""
         try:
             body = f"KILL QUERY WHERE query_id = {quote(query_id)} ASYNC"
             pool: Any = self.http
             wait = min(_KILL_WITHIN, float(self.timeout.read_timeout or _KILL_WITHIN))
-            pool.request("POST", self._base_url, body=body, headers=self.headers, timeout=wait, retries=False)
+            options = {"body": body, "headers": self.headers, "timeout": wait, "retries": False}
+            # Closed, not given back: the pool has room for one, whose request may still be on its way.
+            pool.request("POST", self._base_url, preload_content=False, **options).close()
         except HTTPError as error:
             _LOG.warning("query %s was given up and could not be killed on %s: %s", query_id, self.url, error)
 
@@ -216,6 +220,11 @@ class ChhttpDialect(Dialect):
     def connect(self, *cargs: Any, **cparams: Any) -> Any:
         dbapi: Any = self.loaded_dbapi
         return dbapi.connect(lambda: _open(cparams))
+
+    def do_cancel(self, dbapi_connection: Any) -> None:
+        client = dbapi_connection._client
+        if client is not None:
+            client._backend.kill(client._backend.running)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         dbapi: Any = self.loaded_dbapi

@@ -112,6 +112,11 @@ class ChnativeDialect(Dialect):
             options["compression"] = False
         return [], {**options, "settings": query}
 
+    def do_cancel(self, dbapi_connection: Any) -> None:
+        link = dbapi_connection.link
+        if link.query_id:
+            link.kill(link.query_id, link.host, link.port)
+
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         dbapi: Any = self.loaded_dbapi
         if not isinstance(e, dbapi.Error):

@@ -7,10 +7,8 @@ seconds, takes no settings for executemany, and lets ``TypeError`` escape; this 
 from __future__ import annotations
 
 import datetime as dt
-import decimal
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
@@ -28,8 +26,8 @@ from clickhouse_connect.driver.exceptions import (
 )
 from clickhouse_connect.driver.exceptions import StreamFailureError as StreamFailureError
 
-from netra_chdb.dialect.blocks import column_writer
-from netra_chdb.dialect.columns import FORMATS, collector_paused, readable
+from netra_chdb.dialect.blocks import write_columns
+from netra_chdb.dialect.columns import FORMATS, collector_paused, exact_decimals, readable
 from netra_chdb.dialect.literals import literal
 from netra_chdb.dialect.sql_text import first_keyword, has_second_statement, returns_rows
 
@@ -221,7 +219,10 @@ class Cursor:
         except BaseException:
             self._abandon()
             raise
-        block = _checked(table, columns, context.column_types, data)
+        try:
+            block = write_columns(columns, [type_.name for type_ in context.column_types], data)
+        except ValueError as error:
+            raise DataError(f"a value does not fit its column in {table}: {error}") from error
         # One wire block: a deduplication token is tied to how an insert is cut, and upstream cuts at 2 MiB.
         context.req_block_size = max(1, len(block[0]) if block else 1)
         try:
@@ -247,7 +248,7 @@ class Cursor:
             self.rowcount = int(written)
 
     def _query(self, sql: str, settings: dict[str, Any]) -> None:
-        with _exact_decimals():
+        with exact_decimals():
             result = self.connection.client.query(sql, settings=settings, **_READ)
         self.summary = result.summary
         if not result.column_names:
@@ -256,20 +257,25 @@ class Cursor:
         self._describe(result.column_names, result.column_types)
         rows: list[Any] = []
         names = [type_.name for type_ in result.column_types]
-        with collector_paused(), _exact_decimals(), result.column_block_stream as blocks:
+        with exact_decimals(), result.column_block_stream as blocks:
             for block in blocks:
                 rows.extend(zip(*readable(block, names), strict=True))
+                break
+            with collector_paused() as look_at_new:
+                for block in blocks:
+                    rows.extend(zip(*readable(block, names), strict=True))
+                    look_at_new()
         self._rows = rows
         self.rowcount = len(self._rows)
 
     def _open_stream(self, sql: str, settings: dict[str, Any]) -> None:
-        with _exact_decimals():
+        with exact_decimals():
             context: Any = self.connection.client.query_column_block_stream(sql, settings=settings, **_READ)
         self._stream = context
         self.connection.streams.add(self)
         blocks = context.__enter__()
         source = context.source
-        with _exact_decimals():
+        with exact_decimals():
             first = next(iter(blocks), None)
         if first is None or not source.column_names:
             self._close_stream()
@@ -308,7 +314,7 @@ class Cursor:
 
     def _more(self) -> bool:
         try:
-            with _exact_decimals():
+            with exact_decimals():
                 block = next(self._blocks, None)
         except BaseException:
             self._abandon()
@@ -380,21 +386,6 @@ class Cursor:
             self._close_stream()
         finally:
             self.connection.failed()
-
-
-def _checked(table: str, columns: Sequence[str], types: Sequence[Any], data: Sequence[Any]) -> list[Any]:
-    block = []
-    for name, type_, column in zip(columns, types, data, strict=True):
-        try:
-            block.append(column_writer(type_.name)(column))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"a value does not fit column {name!r} of {table}: {error}") from error
-    return block
-
-
-def _exact_decimals() -> AbstractContextManager[Any]:
-    """Read Decimals with all their digits, whatever the caller's context rounds to."""
-    return decimal.localcontext(prec=76)
 
 
 def connect(

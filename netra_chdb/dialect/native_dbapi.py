@@ -260,9 +260,14 @@ class Cursor(connect_dbapi.Cursor):
 
     def _query(self, sql: str, settings: dict[str, Any]) -> None:
         link = self._begin(sql, settings)
-        with self.connection.translated(self._query_id), collector_paused():
-            for block in link.blocks():
+        with self.connection.translated(self._query_id):
+            blocks = link.blocks()
+            while not self._rows and (block := next(blocks, None)) is not None:
                 self._take(block)
+            with collector_paused() as look_at_new:
+                for block in blocks:
+                    self._take(block)
+                    look_at_new()
         self._summarize(link)
         self.rowcount = len(self._rows)
 

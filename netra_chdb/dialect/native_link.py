@@ -94,6 +94,7 @@ class Link(connection.Connection):
         self.context.client_settings = Client(self.hosts[0][0]).client_settings
         self.context.settings = {}
         self.in_query = False
+        self.query_id = ""
         self.written_rows = 0
 
     # -- opening -------------------------------------------------------------
@@ -148,6 +149,7 @@ class Link(connection.Connection):
             name: _setting(value) for name, value in {**self._settings, **settings}.items() if value is not None
         }
         self.in_query = True
+        self.query_id = query_id
         self.written_rows = 0
         self.socket.settimeout(self.send_receive_timeout)
         self.send_query(sql, query_id=query_id)
@@ -232,6 +234,10 @@ class Link(connection.Connection):
         """Close the connection, and kill the query that may still run behind it."""
         host, port = self.host, self.port
         self.disconnect()
+        self.kill(query_id, host, port)
+
+    def kill(self, query_id: str, host: str | None, port: int | None) -> None:
+        """End a query on a server, over a connection of its own; any thread may call this."""
         options = {**self._options, "host": host, "port": port, "alt_hosts": None}
         options["connect_timeout"] = min(self.connect_timeout, _KILL_WITHIN)
         options["send_receive_timeout"] = min(self.send_receive_timeout, _KILL_WITHIN)

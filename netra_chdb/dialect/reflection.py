@@ -111,7 +111,9 @@ class Reflection:
     def get_columns(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
         self._one(connection, "name", table_name, schema)
         preparer: Any = self.identifier_preparer  # type: ignore[attr-defined]
-        table = f"{preparer.quote_identifier(schema or self.default_schema_name)}.{preparer.quote_identifier(table_name)}"
+        table = (
+            f"{preparer.quote_identifier(schema or self.default_schema_name)}.{preparer.quote_identifier(table_name)}"
+        )
         # DESCRIBE alone knows a column's TTL, and older servers answer it with fewer columns.
         rows = connection.exec_driver_sql(f"DESCRIBE TABLE {table.replace('%%', '%')}").mappings().all()
         return [self._column(row) for row in rows]

@@ -80,7 +80,11 @@ class TypeCompiler(ClickHouseTypeCompiler):
 
     def visit_tuple(self, type_: Any, **kw: Any) -> str:
         elements = []
-        for name, nested in zip(getattr(type_, "names", [None] * len(type_.nested_types)), type_.nested_types, strict=True):
+        for name, nested in zip(
+            getattr(type_, "names", [None] * len(type_.nested_types)), type_.nested_types, strict=True
+        ):
             text = self.process(to_instance(nested), **kw)
-            elements.append(text if name is None else f"{self.dialect.identifier_preparer.quote_identifier(name)} {text}")
+            elements.append(
+                text if name is None else f"{self.dialect.identifier_preparer.quote_identifier(name)} {text}"
+            )
         return f"Tuple({', '.join(elements)})"

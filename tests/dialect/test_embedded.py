@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from netra_chdb.dialect import MergeTree, String
 from netra_chdb.dialect.sql_text import has_second_statement
 
-MID_STREAM = "SELECT number, throwIf(number = 5000000) FROM numbers(10000000)"
+MID_STREAM = "SELECT number, throwIf(number = 1000000) FROM numbers(3000000)"
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -35,23 +35,15 @@ def check(code: str, *arguments: object) -> str:
 
 
 def test_a_failed_handle_gives_no_rows_of_the_failed_query(tmp_path: Path) -> None:
-    # The bare engine gave the failed query's rows to the next one in most rounds; ours, in none.
+    # The bare engine answers SELECT 7, 9 with what the failed query had not delivered.
     bare = """
         import sys, chdb
-        wrong = 0
         connection = chdb.connect(sys.argv[1])
-        for _ in range(8):
-            stream = connection.send_query("%s", "TabSeparated")
-            try:
-                for _ in stream:
-                    pass
-            except Exception:
-                pass
-            if connection.query("SELECT 7, 9", "TabSeparated").bytes() != b"7\\t9\\n":
-                wrong += 1
-                connection.close()
-                connection = chdb.connect(sys.argv[1])
-        print(wrong)
+        try:
+            connection.query("%s", "TabSeparated")
+        except Exception:
+            pass
+        print(connection.query("SELECT 7, 9", "TabSeparated").bytes() == b"7\\t9\\n")
     """
     ours = """
         import sys, sqlalchemy as sa
@@ -59,7 +51,7 @@ def test_a_failed_handle_gives_no_rows_of_the_failed_query(tmp_path: Path) -> No
         engine = sa.create_engine(f"clickhouse+chdb:///{sys.argv[1]}", pool_size=1, max_overflow=0)
         with engine.connect() as keep_open:
             pass
-        for round in range(8):
+        for round in range(3):
             for options in ({}, {"stream_results": True}):
                 with engine.connect() as connection:
                     try:
@@ -73,8 +65,8 @@ def test_a_failed_handle_gives_no_rows_of_the_failed_query(tmp_path: Path) -> No
                 with engine.connect() as connection:
                     assert connection.exec_driver_sql("SELECT 7, 9").all() == [(7, 9)]
     """
-    wrong = run(bare % MID_STREAM, tmp_path / "bare")
-    assert wrong.returncode != 0 or int(wrong.stdout) >= 0  # a race: shown, not required
+    rounds = (run(bare % MID_STREAM, tmp_path / f"bare{n}") for n in range(5))
+    assert any(done.stdout.strip() == "False" for done in rounds), "the engine is cured: see whether fragile= can go"
     check(ours % MID_STREAM, tmp_path / "ours")
 
 
@@ -100,7 +92,9 @@ def test_a_stream_given_up_half_way_leaves_no_rows_behind(embedded: sa.Engine) -
             rows.close()
             assert connection.exec_driver_sql("SELECT 7, 9").all() == [(7, 9)]
         with embedded.connect() as connection:
-            connection.execution_options(stream_results=True).exec_driver_sql("SELECT * FROM numbers(5000000)").fetchone()
+            connection.execution_options(stream_results=True).exec_driver_sql(
+                "SELECT * FROM numbers(5000000)"
+            ).fetchone()
         with embedded.connect() as connection:
             assert connection.exec_driver_sql("SELECT 7, 9").all() == [(7, 9)]
 
@@ -216,7 +210,7 @@ def test_a_forked_child_is_told_and_can_exit(tmp_path: Path) -> None:
                     if use == "old connection":
                         connection.exec_driver_sql("SELECT 1")
                     elif use == "pooled":
-                        engine.connect()
+                        engine.connect().exec_driver_sql("SELECT 1")
                     elif use == "new engine":
                         sa.create_engine(f"clickhouse+chdb:///{sys.argv[1]}").connect()
                 except ForkedProcess as error:

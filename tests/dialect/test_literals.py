@@ -41,7 +41,6 @@ CONTAINERS = st.one_of(
     st.lists(st.datetimes(FIRST, LAST, timezones=st.just(dt.UTC)), max_size=3),
     st.dictionaries(STRINGS, st.integers(0, 2**63), min_size=1, max_size=3),
     st.tuples(STRINGS, st.integers(-5, 5), FLOATS),
-    st.just(()),
 )
 EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -136,7 +136,7 @@ def test_what_is_not_there_is_said_so(engine: sa.Engine, database: str) -> None:
 
 
 def test_odd_names_are_reflected(engine: sa.Engine, database: str) -> None:
-    odd = "it's `odd` \\ 100% \"ü\" :x (a, b)"
+    odd = 'it\'s `odd` \\ 100% "ü" :x (a, b)'
     table = sa.Table(odd, sa.MetaData(), sa.Column(odd, sa.Integer), MergeTree(order_by=odd), schema=database)
     with engine.connect() as connection:
         table.create(connection)

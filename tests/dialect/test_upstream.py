@@ -356,7 +356,10 @@ def test_a_time_zone_is_reflected_without_its_quotes(engine: sa.Engine, database
         )
     types = [column["type"] for column in sa.inspect(engine).get_columns("t", schema=database)]
     assert [type_.timezone for type_ in types] == ["UTC", "Asia/Tokyo"]
-    assert [type_.compile(dialect=engine.dialect) for type_ in types] == ["DateTime64(3, 'UTC')", "DateTime('Asia/Tokyo')"]
+    assert [type_.compile(dialect=engine.dialect) for type_ in types] == [
+        "DateTime64(3, 'UTC')",
+        "DateTime('Asia/Tokyo')",
+    ]
 
 
 def test_a_named_tuple_is_reflected_with_its_names(engine: sa.Engine, database: str) -> None:
@@ -396,7 +399,9 @@ def test_a_table_with_a_schema_stays_that_table(engine: sa.Engine, make_database
     metadata = sa.MetaData()
     with engine.connect() as connection:
         for schema, column in zip(schemas, ("a", "b"), strict=True):
-            connection.exec_driver_sql(f"CREATE TABLE {schema}.same ({column} Int8) ENGINE = MergeTree ORDER BY {column}")
+            connection.exec_driver_sql(
+                f"CREATE TABLE {schema}.same ({column} Int8) ENGINE = MergeTree ORDER BY {column}"
+            )
         tables = [sa.Table("same", metadata, schema=schema, autoload_with=connection) for schema in schemas]
     assert [table.schema for table in tables] == schemas
     assert [list(table.c.keys()) for table in tables] == [["a"], ["b"]]

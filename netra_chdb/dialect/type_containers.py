@@ -1,0 +1,231 @@
+"""Types around types: ``Nullable``, ``LowCardinality``, ``Array``, ``Map``, ``Tuple`` and aggregate states.
+
+Upstream's forgot what they contain: their values, their comparisons and their cache keys were those of no type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from clickhouse_sqlalchemy import types as upstream
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.type_api import to_instance
+
+__all__ = [
+    "AggregateFunction",
+    "Array",
+    "LowCardinality",
+    "Map",
+    "Nullable",
+    "Processor",
+    "SimpleAggregateFunction",
+    "Tuple",
+    "for_literals_only",
+    "is_nullable",
+    "unwrap",
+]
+
+Processor: TypeAlias = Callable[[Any], Any]
+
+
+def for_literals_only(process: Processor) -> Processor:
+    """Mark a processor that an insert of a block leaves out: the block checks and converts whole columns itself."""
+    process.for_literals_only = True  # type: ignore[attr-defined]
+    return process
+
+
+def _like(process: Processor | None, *inner: Processor | None) -> Processor | None:
+    if process is not None and all(getattr(one, "for_literals_only", True) for one in inner if one is not None):
+        return for_literals_only(process)
+    return process
+
+
+def _element(type_: Any, dialect: Dialect, kind: str) -> Processor | None:
+    impl = type_.dialect_impl(dialect)
+    if kind == "bind":
+        found: Processor | None = impl.bind_processor(dialect)
+    elif kind == "literal":
+        found = impl.literal_processor(dialect)
+    else:
+        found = impl.result_processor(dialect, None)
+    return found
+
+
+class _Wrapper:
+    """What ``Nullable`` and ``LowCardinality`` add to upstream's: they behave as what they wrap."""
+
+    nested_type: Any
+
+    @property
+    def comparator_factory(self) -> Any:
+        return self.nested_type.comparator_factory
+
+    @property
+    def python_type(self) -> type[Any]:
+        found: type[Any] = self.nested_type.python_type
+        return found
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        return self.nested_type.coerce_compared_value(op, value)
+
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
+        return _optional(_element(self.nested_type, dialect, "bind"))
+
+    def literal_processor(self, dialect: Dialect) -> Processor | None:
+        return _element(self.nested_type, dialect, "literal")
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
+        return _optional(_element(self.nested_type, dialect, "result"))
+
+
+def _optional(process: Processor | None) -> Processor | None:
+    if process is None:
+        return None
+    return _like(lambda value: None if value is None else process(value), process)
+
+
+class Nullable(_Wrapper, upstream.Nullable):
+    """``Nullable(T)``."""
+
+
+class LowCardinality(_Wrapper, upstream.LowCardinality):
+    """``LowCardinality(T)``: a dictionary; for columns with few distinct values."""
+
+
+class Array(upstream.Array):
+    """``Array(T)``: a list."""
+
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
+        return _each(_element(self.item_type_impl, dialect, "bind"))
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
+        return _each(_element(self.item_type_impl, dialect, "result"))
+
+
+def _each(process: Processor | None) -> Processor | None:
+    if process is None:
+        return None
+    return _like(lambda values: None if values is None else [process(value) for value in values], process)
+
+
+class Map(upstream.Map):
+    """``Map(K, V)``: a dict."""
+
+    def __init__(self, key_type: Any, value_type: Any) -> None:
+        super().__init__(to_instance(key_type), to_instance(value_type))
+
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
+        return self._items("bind", dialect)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
+        return self._items("result", dialect)
+
+    def _items(self, kind: str, dialect: Dialect) -> Processor | None:
+        key, item = (_element(type_, dialect, kind) for type_ in (self.key_type, self.value_type))
+        if key is None and item is None:
+            return None
+        of_key, of_item = key or _same, item or _same
+        return _like(
+            lambda items: None if items is None else {of_key(name): of_item(value) for name, value in items.items()},
+            key,
+            item,
+        )
+
+    @property
+    def python_type(self) -> type[Any]:
+        return dict
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+class _Contains:
+    """A cache key of what is inside: SQLAlchemy's reads keyword arguments only, these take ``*nested_types``."""
+
+    nested_types: Any
+
+    @property
+    def _static_cache_key(self) -> Any:
+        inner = tuple(to_instance(nested)._static_cache_key for nested in self.nested_types)
+        return (type(self), str(getattr(self, "agg_func", "")), getattr(self, "names", ()), inner)
+
+
+class Tuple(_Contains, upstream.Tuple):
+    """``Tuple(T1, T2, ...)``: a tuple; elements given as ``("name", T)`` have names.
+
+    A named tuple is a plain ``tuple`` in Python too; a ``dict`` of all its names is accepted.
+    """
+
+    names: tuple[str | None, ...]
+
+    def __init__(self, *nested_types: Any) -> None:
+        pairs = [nested if isinstance(nested, tuple) else (None, nested) for nested in nested_types]
+        self.names = tuple(name for name, _ in pairs)
+        super().__init__(*[to_instance(nested) for _, nested in pairs])
+
+    def __repr__(self) -> str:
+        inner = (
+            repr(nested) if name is None else repr((name, nested))
+            for name, nested in zip(self.names, self.nested_types, strict=True)
+        )
+        return f"Tuple({', '.join(inner)})"
+
+    def bind_processor(self, dialect: Dialect) -> Processor | None:
+        return self._positions([_element(nested, dialect, "bind") for nested in self.nested_types])
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
+        return self._positions([_element(nested, dialect, "result") for nested in self.nested_types])
+
+    def _positions(self, processes: list[Processor | None]) -> Processor | None:
+        if not any(processes):
+            return None
+
+        def process(values: Any) -> Any:
+            if values is None:
+                return None
+            if isinstance(values, Mapping):
+                values = [values[name] for name in self.names]
+            return tuple(one(value) if one else value for one, value in zip(processes, values, strict=True))
+
+        return _like(process, *processes)
+
+    @property
+    def python_type(self) -> type[Any]:
+        return tuple
+
+
+class AggregateFunction(_Contains, upstream.AggregateFunction):
+    """``AggregateFunction(name, T, ...)``: a state; read it with the function's ``-Merge``.
+
+    The function is given as text (``"quantilesExact(0.5, 0.95)"``): upstream cannot render one with parameters.
+    """
+
+
+class SimpleAggregateFunction(_Contains, upstream.SimpleAggregateFunction):
+    """``SimpleAggregateFunction(name, T)``: the value is the state; read it with the function itself."""
+
+
+def unwrap(type_: Any) -> Any:
+    """Return ``type_`` without its ``LowCardinality`` and ``Nullable`` layers, decorators included.
+
+    >>> unwrap(LowCardinality(Nullable(upstream.Int8())))
+    Int8()
+    """
+    while True:
+        if isinstance(type_, _Wrapper):
+            type_ = type_.nested_type
+        elif isinstance(type_, SimpleAggregateFunction):
+            type_ = type_.nested_types[0]
+        else:
+            return type_
+
+
+def is_nullable(type_: Any) -> bool:
+    """Whether ``type_`` itself accepts NULL."""
+    while isinstance(type_, _Wrapper):
+        if isinstance(type_, Nullable):
+            return True
+        type_ = type_.nested_type
+    return False
