@@ -79,6 +79,7 @@ class LoopConnection(AdaptedConnection):
 
     def _end(self, within: float | None = None) -> None:
         await_only(asyncio.wait([asyncio.wrap_future(self._lane.end())], timeout=within))
+        self._lane.join()
 
     # -- PEP 249 ---------------------------------------------------------------
 
@@ -102,7 +103,6 @@ class LoopConnection(AdaptedConnection):
     def close(self) -> None:
         """Close the connection and wait until its thread has ended; a second call does nothing."""
         self._end()
-        self._lane.join(1.0)  # a few microseconds: it has nothing left to do
 
     def terminate(self) -> None:
         """Close without a word: also from the garbage collector, where nothing can wait."""
@@ -233,8 +233,12 @@ class _Async:
         return connection.driver_connection
 
 
-@functools.cache
+_made: Final[dict[type[Any], type[Any]]] = {}
+
+
 def async_dialect(dialect: type[Any]) -> type[Any]:
     """Return the dialect of an async engine for a driver's ``dialect``."""
-    own = {"supports_statement_cache": True, "__doc__": f"{dialect.__doc__} Its calls are made off the event loop."}
-    return type(f"Async{dialect.__name__}", (_Async, dialect), own)
+    if dialect not in _made:
+        own = {"supports_statement_cache": True, "__doc__": f"{dialect.__doc__} Its calls are made off the event loop."}
+        _made[dialect] = type(f"Async{dialect.__name__}", (_Async, dialect), own)
+    return _made[dialect]

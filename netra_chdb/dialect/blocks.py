@@ -27,7 +27,7 @@ Column: TypeAlias = Sequence[Any]
 Writer: TypeAlias = Callable[[Column], Column]
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_NAIVE_EPOCH: Final = dt.datetime(1970, 1, 1)  # noqa: DTZ001
+_NAIVE_EPOCH: Final = dt.datetime(1970, 1, 1)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 
 
@@ -98,7 +98,7 @@ def _decimal(name: str, precision: int, scale: int) -> Writer:
     exact = decimal.Context(prec=precision, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
     unit = decimal.Decimal(1).scaleb(-scale)
 
-    def one(value: Any) -> decimal.Decimal:
+    def one(value: Any) -> Any:
         value = _plain(value)
         if isinstance(value, int):
             value = decimal.Decimal(value)
@@ -177,7 +177,7 @@ def _datetime(name: str, first: dt.datetime, last: dt.datetime, precision: int) 
     low, high = (moment // _MICROSECOND for moment in (first - _EPOCH, last - _EPOCH))
     multiply, divide = 10 ** max(0, precision - 6), 10 ** max(0, 6 - precision)
 
-    def ticks(value: Any) -> int:
+    def ticks(value: Any) -> Any:
         if not isinstance(value, dt.datetime):
             raise _refuse(value, name)
         # Naive means UTC. Whole microseconds, never floats: a float is too coarse for them after 2242.
@@ -333,7 +333,8 @@ def _build(name: str, text: str, arguments: list[str]) -> Writer | None:
 def column_writer(type_name: str) -> Writer:
     """Return what makes a column of Python values ready for a block of ``type_name``.
 
-    The result takes values and gives back what both codecs write exactly: the values, or numbers of ticks for times and of items for enumerations.
+    The result takes values and gives back what both codecs write exactly: the values, or numbers of ticks for times
+    and of items for enumerations.
     It raises ``ValueError`` for a value that the type does not hold. A type that it does not know passes as it is.
     """
     text = type_name.strip()

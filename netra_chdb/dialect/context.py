@@ -19,7 +19,7 @@ class ExecutionContext(default.DefaultExecutionContext):
     columns: list[list[Any]] | None = None
 
     @classmethod
-    def _init_compiled(  # type: ignore[override]
+    def _init_compiled(
         cls,
         dialect: Any,
         connection: Any,
@@ -42,7 +42,7 @@ class ExecutionContext(default.DefaultExecutionContext):
                 dialect, connection, dbapi_connection, execution_options, compiled, parameters, *args, **kw
             )
         self: Any = super()._init_compiled(
-            dialect, connection, dbapi_connection, execution_options, compiled, many[:1], *args, **kw
+            dialect, connection, dbapi_connection, execution_options, compiled, parameters[:1], *args, **kw
         )
         self.execute_style = ExecuteStyle.EXECUTEMANY
         self.compiled_parameters = self.parameters = many

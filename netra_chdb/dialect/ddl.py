@@ -10,6 +10,7 @@ from sqlalchemy.sql import compiler
 
 from netra_chdb.dialect import table_engines, types
 from netra_chdb.dialect.literals import literal, quote
+from netra_chdb.dialect.type_containers import is_nullable
 
 __all__ = ["DDLCompiler"]
 
@@ -28,7 +29,7 @@ def render_type(column: Any, dialect: Any) -> str:
         return text
     if isinstance(types.unwrap(type_), _NEVER_NULL) or text.startswith(("JSON", "Nested", "Variant", "Dynamic")):
         return text
-    if types.is_nullable(type_):
+    if is_nullable(type_):
         return text
     if isinstance(type_, types.LowCardinality):
         return f"LowCardinality(Nullable({text.removeprefix('LowCardinality(')[:-1]}))"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from concurrent import futures
 from queue import SimpleQueue
@@ -21,6 +21,7 @@ __all__ = ["Lane"]
 _LOG: Final = logging.getLogger(__name__)
 _KILL_WITHIN: Final = 3.0
 _EXIT_WITHIN: Final = 2.0
+_GONE_WITHIN: Final = 0.1
 
 _Call: TypeAlias = "tuple[futures.Future[Any], Callable[..., Any], tuple[Any, ...]]"
 
@@ -42,6 +43,7 @@ class Lane:
         self._cancel = cancel
         self._lock = threading.Lock()
         self._ended: futures.Future[None] | None = None
+        self._closed: futures.Future[None] | None = None
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._thread = threading.Thread(target=_serve, args=(self._calls,), name="netra-chdb connection", daemon=True)
         self._thread.start()
@@ -77,9 +79,10 @@ class Lane:
                 self._ended = self._end()
             return self._ended
 
-    def join(self, seconds: float) -> None:
-        """Wait until the thread is gone, but not longer than ``seconds``."""
-        self._thread.join(seconds)
+    def join(self) -> None:
+        """Wait for a thread that has closed its connection to be gone: microseconds; for no other one."""
+        if self._closed is not None and self._closed.done():
+            self._thread.join(_GONE_WITHIN)
 
     # -- on the thread ---------------------------------------------------------
 
@@ -94,6 +97,8 @@ class Lane:
                 connection.close()
         except Exception:
             _LOG.warning("a connection did not close cleanly", exc_info=True)
+        finally:
+            _live.discard(self)
 
     # -- ending ----------------------------------------------------------------
 
@@ -103,13 +108,12 @@ class Lane:
         return future
 
     def _end(self) -> futures.Future[None]:
-        _live.discard(self)
         running = self._running
         idle = running.done() or running.cancel()  # a call not begun yet never begins
-        closed = self._put(self._close)
+        self._closed = self._put(self._close)
         self._calls.put(None)
         if idle:
-            return closed
+            return self._closed
         done: futures.Future[None] = futures.Future()
         if self.connection is None:
             # Nothing to kill: an attempt to connect ends by its own time-out, and what it opened is closed then.
@@ -120,7 +124,7 @@ class Lane:
             try:
                 self.kill(running, _KILL_WITHIN)
                 if running.done():
-                    self._thread.join(_KILL_WITHIN)
+                    self._thread.join(_GONE_WITHIN)
             finally:
                 done.set_result(None)
 
@@ -162,7 +166,9 @@ def _serve(calls: SimpleQueue[_Call | None]) -> None:
         del call, future, function, arguments
 
 
-_live: Final[weakref.WeakSet[Lane]] = weakref.WeakSet()
+_live: Final[set[Lane]] = set()
+# The threads did not come along into a forked child, and what runs on their connections is its parent's.
+os.register_at_fork(after_in_child=_live.clear)
 
 
 @atexit.register

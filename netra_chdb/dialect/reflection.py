@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import reflection
 
-from netra_chdb.dialect import types
 from netra_chdb.dialect.table_engines import fragment, read_engine
+from netra_chdb.dialect.type_containers import is_nullable
 from netra_chdb.dialect.type_parser import parse_type, split_arguments, unquote
 
 __all__ = ["Reflection"]
@@ -125,7 +125,7 @@ class Reflection:
         column: dict[str, Any] = {
             "name": row["name"],
             "type": type_,
-            "nullable": types.is_nullable(type_),
+            "nullable": is_nullable(type_),
             "default": None,
             "comment": row.get("comment") or None,
         }

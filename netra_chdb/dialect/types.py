@@ -15,8 +15,8 @@ import datetime as dt
 import enum
 import ipaddress
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from clickhouse_sqlalchemy import types as upstream
@@ -51,9 +51,9 @@ from netra_chdb.dialect.type_containers import (
     SimpleAggregateFunction,
     Tuple,
     for_literals_only,
-    is_nullable,
     unwrap,
 )
+from netra_chdb.dialect.type_containers import is_nullable as is_nullable
 
 __all__ = [
     "UUID",

@@ -49,7 +49,7 @@ def stats(engine: sa.Engine, *statements: Any) -> list[CacheStats]:
 @pytest.mark.parametrize("make", [sa.select, select], ids=["stock select", "our select"])
 def test_the_same_select_compiles_once(engine: sa.Engine, make: Any) -> None:
     engine.clear_compiled_cache()
-    statements = [make(NUMBER + 1).select_from(ROWS).where(NUMBER > low) for low in (1, 2, 3)]
+    statements = [make(NUMBER + 1).select_from(ROWS).where(low < NUMBER) for low in (1, 2, 3)]
     assert stats(engine, *statements) == [CacheStats.CACHE_MISS, CacheStats.CACHE_HIT, CacheStats.CACHE_HIT]
 
 
@@ -57,7 +57,7 @@ def test_our_clauses_compile_once_and_keep_their_values(engine: sa.Engine) -> No
     engine.clear_compiled_cache()
 
     def statement(limit: int, low: int) -> Any:
-        return select(NUMBER).select_from(ROWS).where(NUMBER >= low).order_by(NUMBER).limit_by(limit, NUMBER % 2)
+        return select(NUMBER).select_from(ROWS).where(low <= NUMBER).order_by(NUMBER).limit_by(limit, NUMBER % 2)
 
     hits = stats(engine, statement(1, 0), statement(2, 10), statement(3, 20))
     assert hits == [CacheStats.CACHE_MISS, CacheStats.CACHE_HIT, CacheStats.CACHE_HIT]
@@ -97,7 +97,7 @@ def families() -> list[tuple[str, int]]:
 
 
 def vars_of(module: str) -> list[tuple[str, Any]]:
-    registry = sa.sql.functions._registry["_default"]  # type: ignore[attr-defined]
+    registry = sa.sql.functions._registry["_default"]
     return [(cls.__name__, cls) for cls in registry.values() if getattr(cls, "__module__", "") == module]
 
 
@@ -131,7 +131,7 @@ def test_parametric_functions_answer_for_the_level_that_was_asked(
         for level in levels:
             found = connection.execute(sa.select(call(level, NUMBER, *extra)).select_from(ROWS)).scalar_one()
             fresh = connection.exec_driver_sql(
-                f"SELECT {name}({level})(number{', true' if extra else ''}) FROM numbers(101)"
+                f"SELECT {name}({level})(number{', true' if extra else ''}) FROM numbers(101)"  # noqa: S608
             ).scalar_one()
             assert found == fresh
             if not many and not exact:

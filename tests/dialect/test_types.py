@@ -30,7 +30,7 @@ SUSPICIOUS = {"allow_suspicious_low_cardinality_types": 1}
 _batches = itertools.count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def types_database(engine: sa.Engine) -> Iterator[str]:
     name = f"types_{uuid.uuid4().hex[:8]}"
     with engine.connect() as connection:
@@ -155,8 +155,8 @@ time.tzset()
 engine = sa.create_engine(sys.argv[1])
 naive = dt.datetime(2024, 7, 1, 12, 0, 0)
 aware = naive.replace(tzinfo=dt.UTC)
-table = sa.Table(sys.argv[2], sa.MetaData(), sa.Column("a", DateTime, nullable=False), sa.Column("b", DateTime64(3, None)),
-    sa.Column("c", DateTime64(6, "Asia/Tokyo"), nullable=False), Memory())
+columns = [sa.Column("a", DateTime), sa.Column("b", DateTime64(3, None)), sa.Column("c", DateTime64(6, "Asia/Tokyo"))]
+table = sa.Table(sys.argv[2], sa.MetaData(), *columns, Memory())
 with engine.connect() as connection:
     table.create(connection)
     for rows in ([dict(a=naive, b=naive, c=naive)], [dict(a=naive, b=naive, c=naive), dict(a=aware, b=aware, c=aware)]):
