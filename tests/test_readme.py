@@ -37,7 +37,7 @@ def test_the_examples_answer_right(tmp_path: Path) -> None:
     assert "0.5 129.5\n0.95 156.05\n0.99 158.41" in done.stdout
     done = subprocess.run([sys.executable, "-c", second], cwd=tmp_path, capture_output=True, text=True, check=True)
     # Values 0.0 .. 9.9.
-    levels = dict(map(float, line.split()) for line in done.stdout.splitlines())
+    levels = {float(line.split()[0]): float(line.split()[1]) for line in done.stdout.splitlines()}
     assert levels == pytest.approx({0.5: 4.95, 0.9: 8.91})
 
 

@@ -220,7 +220,7 @@ def of_user(statement: Any, model: Any, user_id: UserScope) -> Any:
 
 def _bare_insert(batch: Batch) -> Any:
     # Values are frozen as the driver wants them: the model's types must not convert them a second time.
-    columns = [sa.column(name) for name in batch.columns]
+    columns: list[Any] = [sa.column(name) for name in batch.columns]
     return sa.insert(sa.table(batch.table.name, *columns, schema=batch.table.schema))
 
 

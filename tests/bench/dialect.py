@@ -33,10 +33,14 @@ COLUMNS = {
     "note": ("String", String),
     "at": ("DateTime64(3, 'UTC')", lambda: DateTime64(3, "UTC")),
 }
-CREATE = f"CREATE TABLE bench ({', '.join(f'{name} {text}' for name, (text, _) in COLUMNS.items())}) ENGINE = MergeTree ORDER BY id"
+CREATE = (
+    f"CREATE TABLE bench ({', '.join(f'{name} {text}' for name, (text, _) in COLUMNS.items())}) "
+    "ENGINE = MergeTree ORDER BY id"
+)
 FILL = (
-    "INSERT INTO bench SELECT number, number % 1000, number / 7, number / 3, number * 3, number % 17, "
-    f"concat('name ', toString(number % 5000)), 'kind', toString(number), toDateTime64(number, 3, 'UTC') FROM numbers({ROWS})"
+    "INSERT INTO bench SELECT number, number % 1000, number / 7, number / 3, number * 3, number % 17, "  # noqa: S608
+    "concat('name ', toString(number % 5000)), 'kind', toString(number), toDateTime64(number, 3, 'UTC') "
+    f"FROM numbers({ROWS})"
 )
 
 

@@ -22,7 +22,7 @@ from netra_chdb.repositories import EVERYONE
 NOON = dt.datetime(2026, 5, 4, 12, 0, 0, 123_000, tzinfo=dt.UTC)
 
 
-def metric(user_id: str, value: float = 1.0, **more: Any) -> dict[str, Any]:
+def metric(user_id: str, value: Any = 1.0, **more: Any) -> dict[str, Any]:
     return {
         "user_id": user_id,
         "timestamp": NOON,

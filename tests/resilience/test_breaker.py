@@ -7,66 +7,13 @@ import concurrent.futures
 import dataclasses
 import random
 from collections.abc import Callable
-from typing import Any
 
 import pybreaker
 import pytest
 
 from netra_chdb.errors import BreakerOpen, NetraError
 from netra_chdb.resilience.breaker import CircuitBreaker, Permit
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class Refused(Exception):
-    """Counts as a failure."""
-
-
-class BadQuery(Exception):
-    """Excluded."""
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def build(clock: Clock, **options: Any) -> CircuitBreaker:
-    return CircuitBreaker(**{"clock": clock, "jitter": 0.0, "exclude": [BadQuery], "name": "test", **options})
-
-
-@pytest.fixture
-def breaker(clock: Clock) -> CircuitBreaker:
-    return build(clock)
-
-
-def fail_once(breaker: CircuitBreaker) -> None:
-    with pytest.raises(Refused), breaker.calling():
-        raise Refused("secret")
-
-
-def raise_refused(*_: object) -> None:
-    raise Refused("secret")
-
-
-def admitted(breaker: CircuitBreaker, tries: int) -> list[Permit]:
-    permits = []
-    for _ in range(tries):
-        try:
-            permits.append(breaker.admit())
-        except BreakerOpen:
-            continue
-    return permits
-
+from tests.resilience.breakers import BadQuery, Clock, Refused, admitted, build, fail_once, raise_refused
 
 # Closed
 

@@ -9,51 +9,8 @@ from typing import Any
 import pytest
 
 from netra_chdb.errors import BreakerOpen, ConfigError
-from netra_chdb.resilience.breaker import CircuitBreaker, Permit, Snapshot
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class Refused(Exception):
-    """Counts as a failure."""
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def build(clock: Clock, **options: Any) -> CircuitBreaker:
-    return CircuitBreaker(**{"clock": clock, "jitter": 0.0, "name": "test", **options})
-
-
-@pytest.fixture
-def breaker(clock: Clock) -> CircuitBreaker:
-    return build(clock)
-
-
-def fail_once(breaker: CircuitBreaker) -> None:
-    with pytest.raises(Refused), breaker.calling():
-        raise Refused("secret")
-
-
-def admitted(breaker: CircuitBreaker, tries: int) -> list[Permit]:
-    permits = []
-    for _ in range(tries):
-        try:
-            permits.append(breaker.admit())
-        except BreakerOpen:
-            continue
-    return permits
+from netra_chdb.resilience.breaker import CircuitBreaker, Snapshot
+from tests.resilience.breakers import Clock, Refused, admitted, build, fail_once
 
 
 def test_forced_open_stays_until_reset(clock: Clock, breaker: CircuitBreaker, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,51 +12,8 @@ import pybreaker
 import pytest
 
 from netra_chdb.errors import BreakerOpen
-from netra_chdb.resilience.breaker import CircuitBreaker, Permit
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class Refused(Exception):
-    """Counts as a failure."""
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def build(clock: Clock, **options: Any) -> CircuitBreaker:
-    return CircuitBreaker(**{"clock": clock, "jitter": 0.0, "name": "test", **options})
-
-
-@pytest.fixture
-def breaker(clock: Clock) -> CircuitBreaker:
-    return build(clock)
-
-
-def fail_once(breaker: CircuitBreaker) -> None:
-    with pytest.raises(Refused), breaker.calling():
-        raise Refused("secret")
-
-
-def admitted(breaker: CircuitBreaker, tries: int) -> list[Permit]:
-    permits = []
-    for _ in range(tries):
-        try:
-            permits.append(breaker.admit())
-        except BreakerOpen:
-            continue
-    return permits
+from netra_chdb.resilience.breaker import CircuitBreaker
+from tests.resilience.breakers import Refused, admitted, fail_once
 
 
 def test_a_function_may_have_parameters_of_any_name(breaker: CircuitBreaker) -> None:
