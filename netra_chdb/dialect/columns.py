@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-import gc
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from netra_chdb.dialect.type_parser import split_arguments, split_named
 
-__all__ = ["FORMATS", "collector_paused", "column_reader", "exact_decimals", "readable"]
+__all__ = ["FORMATS", "column_reader", "exact_decimals", "readable"]
 
 Column: TypeAlias = Sequence[Any]
 Reader: TypeAlias = Callable[[Column], Column]
@@ -147,34 +145,3 @@ def readable(columns: Sequence[Column], type_names: Sequence[str]) -> Sequence[C
 def exact_decimals() -> AbstractContextManager[Any]:
     """Read Decimals with all their digits, whatever the caller's context rounds to."""
     return decimal.localcontext(prec=76)
-
-
-class _Pause:
-    """Threads that hold the collector back, and whether it ran before the first of them."""
-
-    lock = threading.Lock()
-    holders = 0
-    was_enabled = False
-
-
-@contextmanager
-def collector_paused() -> Iterator[Callable[[], object]]:
-    """Keep the garbage collector from looking through rows while they are made.
-
-    They are millions of objects without cycles, all alive: going through them again and again was three quarters of
-    the time that reading took. Enter when the first rows have come: while a query runs, the other threads need the
-    collector. Call what this yields after each block: rows of plain values seen once are never looked at again, and
-    a first look at a million of them would stop every thread for a tenth of a second.
-    """
-    with _Pause.lock:
-        _Pause.holders += 1
-        if _Pause.holders == 1:
-            _Pause.was_enabled = gc.isenabled()
-            gc.disable()
-    try:
-        yield partial(gc.collect, 0) if _Pause.was_enabled else lambda: None
-    finally:
-        with _Pause.lock:
-            _Pause.holders -= 1
-            if _Pause.holders == 0 and _Pause.was_enabled:
-                gc.enable()

@@ -27,8 +27,9 @@ from clickhouse_connect.driver.exceptions import (
 from clickhouse_connect.driver.exceptions import StreamFailureError as StreamFailureError
 
 from netra_chdb.dialect.blocks import write_columns
-from netra_chdb.dialect.columns import FORMATS, collector_paused, exact_decimals, readable
+from netra_chdb.dialect.columns import FORMATS, exact_decimals, readable
 from netra_chdb.dialect.literals import literal
+from netra_chdb.dialect.rows import Rows, collector_paused
 from netra_chdb.dialect.sql_text import first_keyword, has_second_statement, returns_rows
 
 __all__ = [
@@ -353,7 +354,7 @@ class Cursor:
         while self._more():
             found += self._rows
             self._rows, self._position = [], 0
-        return found
+        return Rows(found)
 
     def close(self) -> None:
         """Give up what was not fetched."""

@@ -18,7 +18,6 @@ from clickhouse_driver import errors
 from clickhouse_driver.columns.exceptions import ColumnException
 
 from netra_chdb.dialect import connect_dbapi
-from netra_chdb.dialect.columns import collector_paused
 from netra_chdb.dialect.connect_dbapi import (
     DatabaseError,
     DataError,
@@ -35,6 +34,7 @@ from netra_chdb.dialect.connect_dbapi import (
     threadsafety,
 )
 from netra_chdb.dialect.native_link import Link
+from netra_chdb.dialect.rows import collector_paused
 from netra_chdb.dialect.sql_text import first_keyword
 
 __all__ = [
