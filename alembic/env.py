@@ -3,6 +3,7 @@
 from logging.config import fileConfig
 
 from alembic import context
+
 from netra_chdb.migrations import run_env
 
 if context.config.config_file_name is not None:

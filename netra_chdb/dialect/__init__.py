@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy.dialects import registry
 
+from netra_chdb.dialect import aggregates as _aggregates  # noqa: F401  # registers func.sumIf and its kin
 from netra_chdb.dialect import base as _base  # noqa: F401  # declares the arguments of Column and Index
 from netra_chdb.dialect import functions as _functions  # noqa: F401  # registers func.quantile and its kin
+from netra_chdb.dialect import orm_select as _orm_select  # noqa: F401  # carries the clauses over from entities
+from netra_chdb.dialect.clauses import element_of, fill
+from netra_chdb.dialect.intervals import interval
+from netra_chdb.dialect.lambdas import lambda_
+from netra_chdb.dialect.membership import global_in, global_not_in
+from netra_chdb.dialect.parametric import parametric
 from netra_chdb.dialect.select import Select, select
 from netra_chdb.dialect.table_engines import (
     AggregatingMergeTree,
@@ -34,6 +41,13 @@ __all__ = [
     "ReplicatedReplacingMergeTree",
     "Select",
     "SummingMergeTree",
+    "element_of",
+    "fill",
+    "global_in",
+    "global_not_in",
+    "interval",
+    "lambda_",
+    "parametric",
     "select",
     *_types,
 ]

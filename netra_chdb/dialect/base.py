@@ -10,7 +10,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy import schema as sa_schema
 from sqlalchemy.engine import URL
 
-from netra_chdb.dialect import types
+from netra_chdb.dialect import generic_types, types
 from netra_chdb.dialect.compiler import SQLCompiler
 from netra_chdb.dialect.context import ExecutionContext
 from netra_chdb.dialect.ddl import DDLCompiler
@@ -24,6 +24,8 @@ __all__ = ["Dialect"]
 sa_schema.Column.argument_for("clickhouse", "ttl", None)
 sa_schema.Index.argument_for("clickhouse", "type", "minmax")
 sa_schema.Index.argument_for("clickhouse", "granularity", 1)
+for _statement in (sa.Delete, sa.Update):
+    _statement.argument_for("clickhouse", "lightweight", False)
 
 
 class IdentifierPreparer(ClickHouseIdentifierPreparer):
@@ -53,6 +55,8 @@ class Dialect(Reflection, ClickHouseDialect):
     insert_returning = False
     use_insertmanyvalues = False
     cte_follows_insert = True
+    # 3 / 2 is 1.5.
+    div_is_floordiv = False
     default_schema_name = "default"
 
     #: SETTINGS that every MergeTree table gets from this driver's DDL.
@@ -67,10 +71,23 @@ class Dialect(Reflection, ClickHouseDialect):
 
     colspecs: ClassVar[dict[Any, Any]] = {
         sa.DateTime: types.DateTime64,
-        sa.JSON: types.JSONText,
+        sa.JSON: generic_types.JSON,
+        sa.JSON.JSONIndexType: generic_types.JSONIndex,
+        sa.JSON.JSONPathType: generic_types.JSONPath,
         sa.LargeBinary: types.Bytes,
-        sa.Float: types.Float64,
+        sa.Time: generic_types.Time,
+        sa.Interval: generic_types.Interval,
+        # ClickHouse's own numbers are subclasses of SQLAlchemy's, and keep to their kind.
+        **{cls: cls for cls in (types.Float32, types.Float64, types.Decimal)},
+        sa.Float: generic_types.Float,
+        sa.Numeric: generic_types.Numeric,
     }
+
+    def __init__(self, json_serializer: Any = None, json_deserializer: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # SQLAlchemy's JSON type looks for them by these names.
+        self._json_serializer = json_serializer
+        self._json_deserializer = json_deserializer
 
     @classmethod
     def get_async_dialect_cls(cls, url: URL) -> type[Any]:

@@ -64,9 +64,10 @@ class ExecutionContext(default.DefaultExecutionContext):
     @property
     def insert_block(self) -> InsertBlock | None:
         """The statement as one block of columns; None when it needs expressions on the server."""
-        if self.compiled is not None:
+        if self.compiled is not None and not self.execution_options.get("schema_translate_map"):
             found: InsertBlock | None = getattr(self.compiled, "insert_block", None)
             return found
+        # The compiled text holds a token in place of a schema that is translated; the final one has its name.
         return insert_block(self.statement or "")
 
     @property
@@ -95,6 +96,7 @@ def _columns(compiled: Any, names: tuple[str, ...], rows: Any) -> list[list[Any]
         process = compiled._bind_processors.get(name)
         # What only puts a value into the form of a literal is not asked: the block checks its columns itself.
         if process is not None and not getattr(process, "for_literals_only", False):
-            values = [process(value) for value in values]
+            whole = getattr(process, "column", None)
+            values = whole(values) if whole is not None else [process(value) for value in values]
         columns.append(values)
     return columns

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clickhouse_sqlalchemy.drivers.compilers.ddlcompiler import ClickHouseDDLCompiler
+import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.sql import compiler
 
@@ -47,7 +48,12 @@ class DDLCompiler(ClickHouseDDLCompiler):
     def get_column_specification(self, column: Any, **kw: Any) -> str:
         options = column.dialect_options["clickhouse"]
         parts = [self.preparer.format_column(column), render_type(column, self.dialect)]
-        if column.server_default is not None:
+        if isinstance(column.server_default, sa.Identity):
+            raise sa_exc.CompileError(f"ClickHouse has no IDENTITY: column {column.name!r} has to be given its values")
+        if isinstance(column.server_default, sa.Computed):
+            kind = "ALIAS" if column.server_default.persisted is False else "MATERIALIZED"
+            parts.append(f"{kind} {self._expression(column.server_default.sqltext)}")
+        elif column.server_default is not None:
             parts.append("DEFAULT " + self._expression(column.server_default.arg))
         elif options["materialized"] is not None:
             parts.append("MATERIALIZED " + self._expression(options["materialized"]))

@@ -94,6 +94,12 @@ def _date(value: dt.date) -> str:
     return f"to{'Date' if 1970 <= value.year < 2149 else 'Date32'}('{value.isoformat()}')"
 
 
+def _time(value: dt.time) -> str:
+    if value.tzinfo is not None:
+        raise ValueError(f"ClickHouse's Time keeps no zone: {value.isoformat()}")
+    return f"toTime64('{value:%H:%M:%S.%f}', 6)"
+
+
 def _ipv6(value: ipaddress.IPv6Address) -> str:
     if value.scope_id:
         raise ValueError(f"ClickHouse's IPv6 keeps no zone: {value}")
@@ -127,6 +133,7 @@ _RENDERERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ..
     (float, _float),
     (dt.datetime, _datetime),
     (dt.date, _date),
+    (dt.time, _time),
     (decimal.Decimal, _decimal),
     (uuid.UUID, lambda value: f"toUUID('{value}')"),
     ((bytes, bytearray, memoryview), _bytes),

@@ -60,6 +60,20 @@ class TypeCompiler(ClickHouseTypeCompiler):
         zone = f", {quote(type_.timezone)}" if type_.timezone else ""
         return f"DateTime64({type_.precision}{zone})"
 
+    def visit_time(self, type_: Any, **kw: Any) -> str:
+        return "Time64(6)"
+
+    visit_TIME = visit_time  # noqa: N815
+
+    def visit_uuid(self, type_: Any, **kw: Any) -> str:
+        return "UUID" if type_.native_uuid else "String"
+
+    visit_UUID = visit_uuid  # noqa: N815
+
+    def visit_ARRAY(self, type_: Any, **kw: Any) -> str:  # noqa: N802
+        depth = type_.dimensions or 1
+        return "Array(" * depth + self.process(type_.item_type, **kw) + ")" * depth
+
     def visit_JSON(self, type_: Any, **kw: Any) -> str:  # noqa: N802
         return "String"
 

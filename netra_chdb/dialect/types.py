@@ -128,8 +128,8 @@ class Bytes(sa.LargeBinary):
 
 class _Float(upstream.Float):
     # sqlalchemy.Float converts each value of a result with float() for dialects with native decimals.
-    def result_processor(self, dialect: Dialect, coltype: object) -> None:
-        return None
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        return super().result_processor(dialect, coltype) if self.asdecimal else None
 
 
 class Float32(_Float):

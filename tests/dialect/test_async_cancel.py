@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from netra_chdb import CircuitBreaker, create_async_engine
 from netra_chdb.engine import guard, pool_counters
+from tests.conftest import started
 from tests.dialect.loop import SLOW, ask, cancelled, fresh, queries, threads, until
 from tests.servers import ModernServer
 
@@ -207,6 +210,24 @@ def test_cancelled_while_it_connects(modern_server: ModernServer, driver: str) -
                 assert pool_counters(engine).connection_state == "never"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("driver", ["chhttp", "chnative"])
+def test_a_server_that_hangs_does_not_hold_up_a_cancelled_task(tmp_path: Path, driver: str) -> None:
+    async def run(server: ModernServer) -> None:
+        async with fresh(server.url(driver, send_receive_timeout=10, connect_timeout=2)) as engine:
+            await ask(engine, "SELECT 1")
+            server.pause()
+            try:
+                task = asyncio.create_task(ask(engine, "SELECT 2"))
+                await asyncio.sleep(0.1)
+                assert await asyncio.wait_for(cancelled(task), 5)
+            finally:
+                server.resume()
+            assert await ask(engine, "SELECT 42") == 42
+
+    with contextlib.contextmanager(started)(ModernServer(tmp_path)) as server:
+        asyncio.run(run(server))
 
 
 async def storm(url: str, watch: sa.Engine, tag: str, count: int) -> int:

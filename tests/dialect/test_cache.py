@@ -79,13 +79,14 @@ def test_every_clause_is_part_of_the_key() -> None:
         base.limit_by(1, TABLE.c.n),
         base.limit_by(1, TABLE.c.s),
         base.settings(max_threads=1),
-        base.settings(max_threads=2),
+        base.settings(max_block_size=1),
         base.settings(max_threads=1, max_block_size=1),
     ]
     keys = [key(statement) for statement in other]
     assert len(set(keys)) == len(keys)
     assert key(base.final()) == key(select(TABLE.c.n).final())
     assert key(base.prewhere(TABLE.c.n > 1)) == key(base.prewhere(TABLE.c.n > 2))
+    assert key(base.settings(max_threads=1)) == key(base.settings(max_threads=2))
 
 
 def families() -> list[tuple[str, int]]:

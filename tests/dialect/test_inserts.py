@@ -99,6 +99,18 @@ def test_rows_are_one_block_whatever_way_they_are_given(
         assert found == ROWS
 
 
+def test_a_translated_schema_is_one_block_too(
+    engine: sa.Engine, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_table(engine, database)
+    elsewhere = table.to_metadata(sa.MetaData(), schema="elsewhere")
+    with engine.connect().execution_options(schema_translate_map={"elsewhere": database}) as connection:
+        sent = Sent(engine, monkeypatch)
+        connection.execute(elsewhere.insert(), ROWS)
+        assert (sent.blocks, sent.texts) == ([len(ROWS)], [])
+        assert connection.execute(sa.select(sa.func.count()).select_from(elsewhere)).scalar() == len(ROWS)
+
+
 def test_one_row_is_a_block_too(engine: sa.Engine, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     table = make_table(engine, database)
     with engine.connect() as connection:

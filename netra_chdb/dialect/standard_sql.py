@@ -1,0 +1,116 @@
+"""Operators and clauses of SQLAlchemy's that ClickHouse writes in its own way, or understands as something else."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.sql import compiler, selectable, sqltypes
+
+from netra_chdb.dialect.literals import literal
+
+__all__ = ["StandardSQL"]
+
+_KEYWORD: Any = selectable._CompoundSelectKeyword
+
+
+class StandardSQL(compiler.SQLCompiler):
+    """What the standard says, said so that ClickHouse does it."""
+
+    # A bare UNION is refused, and a bare INTERSECT or EXCEPT keeps duplicates.
+    compound_keywords: ClassVar[Any] = {
+        _KEYWORD.UNION: "UNION DISTINCT",
+        _KEYWORD.UNION_ALL: "UNION ALL",
+        _KEYWORD.EXCEPT: "EXCEPT DISTINCT",
+        _KEYWORD.EXCEPT_ALL: "EXCEPT ALL",
+        _KEYWORD.INTERSECT: "INTERSECT DISTINCT",
+        _KEYWORD.INTERSECT_ALL: "INTERSECT ALL",
+    }
+
+    def visit_compound_select(self, cs: Any, asfrom: bool = False, compound_index: Any = None, **kw: Any) -> str:
+        ordered = bool(cs._order_by_clauses) or cs._has_row_limiting_clause
+        if not ordered:
+            return str(super().visit_compound_select(cs, asfrom=asfrom, compound_index=compound_index, **kw))
+        # ORDER BY and LIMIT behind a UNION belong to its last SELECT alone: they need a query around the whole.
+        return self._around(cs, asfrom=asfrom, compound_index=compound_index, **kw)
+
+    def _around(self, cs: Any, **kw: Any) -> str:
+        bare = cs._generate()
+        bare._order_by_clauses = ()
+        bare._limit_clause = bare._offset_clause = bare._fetch_clause = None
+        text = super().visit_compound_select(bare, **kw)
+        # With whatever WITH the compiler put in front: a subquery may begin with it.
+        text = f"SELECT * FROM ({text})"
+        entry = self._default_stack_entry if not self.stack else self.stack[-1]
+        state = cs._compile_state_factory(cs, self)
+        self.stack.append({**entry, "selectable": cs, "compile_state": state})
+        inner = {**kw, "include_table": False}
+        inner.pop("asfrom", None)
+        inner.pop("compound_index", None)
+        text += self.order_by_clause(cs, **inner)
+        if cs._has_row_limiting_clause:
+            text += self._row_limit_clause(cs, **inner)
+        self.stack.pop(-1)
+        return text
+
+    # -- operators -------------------------------------------------------------
+
+    def _call(self, name: str, binary: Any, **kw: Any) -> str:
+        return f"{name}({self.process(binary.left, **kw)}, {self.process(binary.right, **kw)})"
+
+    def visit_bitwise_or_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return self._call("bitOr", binary, **kw)
+
+    def visit_bitwise_and_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return self._call("bitAnd", binary, **kw)
+
+    def visit_bitwise_xor_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return self._call("bitXor", binary, **kw)
+
+    def visit_bitwise_lshift_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return self._call("bitShiftLeft", binary, **kw)
+
+    def visit_bitwise_rshift_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return self._call("bitShiftRight", binary, **kw)
+
+    def visit_bitwise_not_op_unary_operator(self, unary: Any, operator: Any, **kw: Any) -> str:
+        return f"bitNot({self.process(unary.element, **kw)})"
+
+    def visit_regexp_match_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return f"match({self.process(binary.left, **kw)}, {self._pattern(binary, binary.right, **kw)})"
+
+    def visit_not_regexp_match_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return f"NOT {self.visit_regexp_match_op_binary(binary, operator, **kw)}"
+
+    def visit_regexp_replace_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        pattern, replacement = binary.right.clauses
+        text = self._pattern(binary, pattern, **kw)
+        return f"replaceRegexpAll({self.process(binary.left, **kw)}, {text}, {self.process(replacement, **kw)})"
+
+    def _pattern(self, binary: Any, pattern: Any, **kw: Any) -> str:
+        text = str(self.process(pattern, **kw))
+        flags = binary.modifiers.get("flags")
+        return text if flags is None else f"concat({self._text(f'(?{flags})')}, {text})"
+
+    @staticmethod
+    def _text(value: str) -> str:
+        return literal(value).replace("%", "%%")
+
+    # -- JSON: documents in Strings ------------------------------------------------
+
+    def visit_json_getitem_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return self._extract(binary, self.process(binary.right, **kw), **kw)
+
+    def visit_json_path_getitem_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        # The functions take the steps of a path one by one; so they are written out.
+        path = binary.right
+        if not hasattr(path, "render_literal_execute"):
+            raise sa_exc.CompileError("a path into a JSON document is a tuple of keys and positions, not an expression")
+        return self._extract(binary, self.process(path.render_literal_execute(), **kw), **kw)
+
+    def _extract(self, binary: Any, path: str, **kw: Any) -> str:
+        document = self.process(binary.left, **kw)
+        if binary.type._type_affinity is sqltypes.JSON:
+            return f"nullIf(JSONExtractRaw({document}, {path}), '')"
+        name = self.dialect.type_compiler_instance.process(binary.type)
+        return f"JSONExtract({document}, {path}, {self._text(f'Nullable({name})')})"
