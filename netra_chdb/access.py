@@ -10,6 +10,7 @@ from sqlalchemy import orm
 
 from netra_chdb import migrations
 from netra_chdb.config import Config
+from netra_chdb.dialect.view import views
 from netra_chdb.engine import PoolCounters, create_engine, pool_counters
 from netra_chdb.errors import SchemaMismatch
 from netra_chdb.repositories import EventsRepository, PerformanceMetricsRepository
@@ -52,17 +53,23 @@ class DataAccess:
         """Create the databases, migrate them to the newest revision, and check that they are there.
 
         Raises:
-            SchemaMismatch: a table of the models is missing afterwards.
+            SchemaMismatch: a table or view of the models is missing afterwards, or a migration stopped half-way.
             sqlalchemy.exc.DBAPIError: ClickHouse did not answer, or refused.
         """
         migrations.upgrade(self.engine)
         with self.engine.connect() as connection:
             inspector = sa.inspect(connection)
             for database, metadata in migrations.DATABASES.items():
-                there = {*inspector.get_table_names(schema=database)}
-                missing = sorted(table.name for table in metadata.tables.values() if table.name not in there)
-                if missing:
-                    raise SchemaMismatch(f"{database} has no {', '.join(missing)}; run: alembic upgrade head")
+                wanted = {table.name for table in metadata.tables.values()} | {view.name for view in views(metadata)}
+                there = {
+                    *inspector.get_table_names(schema=database),
+                    *self.engine.dialect.get_materialized_view_names(connection, schema=database),
+                }
+                if missing := sorted(wanted - there):
+                    raise SchemaMismatch(
+                        f"{database} is at the newest revision, but has no {', '.join(missing)}: somebody removed it. "
+                        "Put it back as `alembic upgrade head --sql` prints it"
+                    )
 
     def session(self, **options: Any) -> orm.Session:
         """Return a guarded session; ``options`` are those of :class:`sqlalchemy.orm.Session`."""

@@ -384,3 +384,7 @@ def application() -> "typer.Typer":
             raise typer.Exit(demonstration.run(directory, keep=keep, metrics=metrics, svg=svg))
 
     return app
+
+
+if __name__ == "__main__":
+    main()

@@ -186,6 +186,12 @@ class Config(BaseSettings):
             )
         if self.port is not None and self.host is None and self.url is None:
             found.append(f"{given_by('port')} is {self.port}, but there is no host: give {_variable('host')} too")
+        of_a_server = [name for name in given if name in ("user", "password", "password_file", "db", "secure")]
+        if of_a_server and self.host is None and self.url is None and "path" not in given:
+            found.append(
+                f"{', '.join(map(given_by, of_a_server))} belong to a server, but there is no host: give "
+                f"{_variable('host')} too (or {_variable('path')} for the embedded engine, which needs none of them)"
+            )
         if "password" in given and "password_file" in given:
             found.append(
                 f"{given_by('password')} and {given_by('password_file')} are in conflict: give only one of them"
@@ -289,6 +295,6 @@ def _problem_of_url(text: str) -> str | None:
     # A rest of the password would stand where SQLAlchemy's repr hides nothing.
     if "@" in f"{url.host}{url.database}":
         return "has an '@' too many: write the one in the user or password as %40"
-    if not _LOUD_QUERY.isdisjoint(url.query):
+    if not _LOUD_QUERY.isdisjoint(map(str.casefold, url.query)):
         return f"has one of {', '.join(sorted(_LOUD_QUERY))} in its query: write the password before the host"
     return None

@@ -21,7 +21,7 @@ from sqlalchemy.ext import asyncio as sa_asyncio
 
 import netra_chdb.dialect  # noqa: F401  # registers the dialect's names
 from netra_chdb.config import Config
-from netra_chdb.errors import classify
+from netra_chdb.errors import BreakerOpen, classify
 from netra_chdb.resilience.breaker import CircuitBreaker
 
 __all__ = ["PoolCounters", "create_async_engine", "create_engine", "guard", "pool_counters"]
@@ -79,6 +79,7 @@ class _Counting:
         # SQLAlchemy asks listeners of do_connect in the order of listening, and the first one that connects is the
         # last one asked: what a guard adds stands around this one's way to connect, not before it.
         self.connect_through: Callable[..., Any] = self.attempt
+        self.ping_through: Callable[..., Any] = _ping
 
     def snapshot(self) -> PoolCounters:
         with self._lock:
@@ -120,14 +121,18 @@ class _Counting:
         idle = self._clock() - record.info.get("netra_idle_since", self._clock())
         if not new and idle > self._check_idle_after:
             try:
-                connection.ping()
+                self.ping_through(connection)
+            except BreakerOpen:
+                # The statement will be refused as well; the connection is asked at its next checkout.
+                record.info["netra_unasked"] = True
             except Exception as error:
                 # Tells the pool to replace this connection and hand out the new one.
                 raise sa_exc.DisconnectionError(f"no answer after {idle:.0f} s of idling") from error
         self._add("checkouts", "pool_misses" if new else "pool_hits")
 
     def checkin(self, connection: Any, record: Any) -> None:
-        record.info["netra_idle_since"] = self._clock()
+        if not record.info.pop("netra_unasked", False):
+            record.info["netra_idle_since"] = self._clock()
         self._add("checkins")
 
     def invalidate(self, connection: Any, record: Any, error: Any) -> None:
@@ -223,6 +228,10 @@ def _connect(dialect: Any, record: Any, cargs: Any, cparams: Any) -> Any:
     return dialect.connect(*cargs, **cparams)
 
 
+def _ping(connection: Any) -> None:
+    connection.ping()
+
+
 def guard(engine: sa.Engine | sa_asyncio.AsyncEngine, breaker: CircuitBreaker) -> None:
     """Let every statement on ``engine`` pass ``breaker``; a second call with the same breaker does nothing.
 
@@ -265,5 +274,6 @@ def guard(engine: sa.Engine | sa_asyncio.AsyncEngine, breaker: CircuitBreaker) -
     # A connection that opens does not prove that statements run; one that does not open counts as a failure.
     if counting := _COUNTERS.get(engine):
         counting.connect_through = through(counting.attempt, proves_health=False)
+        counting.ping_through = through(_ping, proves_health=False)
     else:
         event.listen(engine, "do_connect", through(_connect, proves_health=False))

@@ -99,6 +99,20 @@ def refuse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> R
     return refuse
 
 
+OF_A_SERVER = ("user", "password", "password_file", "db", "secure")
+
+
+@pytest.mark.parametrize("name", OF_A_SERVER)
+def test_conflict_a_servers_setting_without_host(name: str, tmp_path: Path, refuse: Refuse) -> None:
+    """A forgotten host must not send production's rows to a directory of this machine."""
+    file = tmp_path / "password"
+    file.write_text("x")
+    value = str(file) if name == "password_file" else SETTINGS[name][1]
+    message, (said,) = refuse(**{name: value})
+    assert message.startswith(f"{said} belong to a server, but there is no host: give CLICKHOUSE_HOST too")
+    assert Config(path="here.chdb", **{name: value}).is_embedded
+
+
 def test_every_setting_has_its_default_and_a_description() -> None:
     assert {name: getattr(Config(), name) for name in Config.model_fields} == {
         name: default for name, (default, _, _) in SETTINGS.items()
@@ -109,7 +123,7 @@ def test_every_setting_has_its_default_and_a_description() -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_has_its_variable_and_a_keyword_beats_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, text, value = SETTINGS[name]
-    more: dict[str, Any] = {"host": "h"} if name == "port" else {}
+    more: dict[str, Any] = {"host": "h"} if name in ("port", *OF_A_SERVER) else {}
     monkeypatch.setenv(variable(name), text)
     assert getattr(Config(**more), name) == value
     monkeypatch.setenv(variable(name), "no such thing")
@@ -126,12 +140,12 @@ def test_empty_variables_and_those_of_other_tools_count_as_absent(monkeypatch: p
 
 
 def test_is_immutable_and_says_so_without_the_value() -> None:
-    config = Config(password="first")
+    config = Config(password="first", host="h")
     with pytest.raises(ConfigError, match="'password'") as caught:
         config.password = MARKER  # type: ignore[assignment]
     assert MARKER not in everything_told_by(caught.value)
     assert config.password.get_secret_value() == "first"
-    assert hash(config) == hash(Config(password="first"))
+    assert hash(config) == hash(Config(password="first", host="h"))
 
 
 def test_embedded_when_nothing_is_configured() -> None:
@@ -196,7 +210,7 @@ def test_password_file_is_read_once_without_its_newline(password: str, ending: s
 
 def test_password_file_that_is_missing_is_named(refuse: Refuse, tmp_path: Path) -> None:
     file = tmp_path / ("long" * 30) / "p@ssword"
-    message, names = refuse(password_file=str(file))
+    message, names = refuse(password_file=str(file), host="h")
     assert message == f"{names[0]} is {str(file)!r}, which cannot be read: No such file or directory"
 
 
@@ -219,7 +233,9 @@ def test_conflict_url_and_a_part(part: str, refuse: Refuse) -> None:
 
 @pytest.mark.parametrize("pair", [("host", "path"), ("password", "password_file")])
 def test_conflict_of_two(pair: tuple[str, str], refuse: Refuse) -> None:
-    message, (first, second) = refuse(**{name: SETTINGS[name][1] for name in pair})
+    more = {} if "host" in pair else {"host": "h"}
+    message, names = refuse(**{name: SETTINGS[name][1] for name in pair}, **more)
+    first, second = names[:2]
     assert message.startswith(f"{first} and {second} are in conflict")
 
 
@@ -247,7 +263,7 @@ def test_conflict_between_a_keyword_and_a_variable(monkeypatch: pytest.MonkeyPat
 
 def test_conflict_all_are_told_at_once() -> None:
     heading, *lines = refusal(port=9440, secure=False, password_file="/no/such/file").splitlines()
-    assert (heading, len(lines)) == ("3 problems in the configuration:", 3)
+    assert (heading, len(lines)) == ("4 problems in the configuration:", 4)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import datetime as dt
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,3 +176,53 @@ def test_without_the_embedded_engine_the_error_names_the_extra(tmp_path: Path) -
     assert done.stdout.startswith("the embedded engine is not installed: pip install 'netra-chdb[embedded]'"), (
         done.stderr
     )
+
+
+def test_while_the_breaker_is_open_an_idle_connection_is_not_asked_either(embedded_url: str) -> None:
+    engine = create_engine(embedded_url, pool_size=1, max_overflow=0, check_idle_after=0)
+    breaker = CircuitBreaker()
+    guard(engine, breaker)
+    with engine.connect() as connection:
+        raw = connection.connection.dbapi_connection
+    assert raw is not None
+    raw.close()  # asked, it would fail and be replaced
+    breaker.force_open("a test")
+    with engine.connect() as connection, pytest.raises(errors.BreakerOpen):
+        connection.execute(sa.text("SELECT 1"))
+    assert pool_counters(engine).invalidations == 0
+    breaker.reset()
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT 1")) == 1
+    assert pool_counters(engine).invalidations == 1
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("driver", "port"), [("chhttp", 8443), ("chnative", 9440)])
+def test_a_password_never_goes_in_clear_to_a_port_with_tls(driver: str, port: int) -> None:
+    """A listener without TLS on ClickHouse's port for it sees the beginning of a handshake, and no password."""
+    heard = bytearray()
+
+    def listen(listener: socket.socket) -> None:
+        with listener.accept()[0] as line:
+            line.settimeout(2)
+            heard.extend(line.recv(65_536))
+
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+        thread = threading.Thread(target=listen, args=(listener,))
+        thread.start()
+        url = f"clickhouse+{driver}://bob:hidden-marker@127.0.0.1:{port}/x?connect_timeout=3"
+        with pytest.raises(sa.exc.DBAPIError) as caught, create_engine(url).connect():
+            pass
+        thread.join()
+    assert heard[:2] == b"\x16\x03"  # a TLS handshake record
+    assert b"hidden-marker" not in heard
+    assert "hidden-marker" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("driver", "port"), [("chhttp", 8443), ("chnative", 9440)])
+def test_a_url_that_asks_for_no_tls_on_its_port_is_refused(driver: str, port: int) -> None:
+    with pytest.raises(sa.exc.ArgumentError, match=f"port {port} is ClickHouse's port with TLS"):
+        create_engine(f"clickhouse+{driver}://u:p@127.0.0.1:{port}/x?secure=false").connect()

@@ -202,9 +202,18 @@ def _open(path: str, database: str | None, settings: dict[str, Any]) -> Any:
 
         if path != MEMORY:
             os.makedirs(path, mode=0o700, exist_ok=True)  # noqa: PTH103
-        return clickhouse_connect.get_client(
-            interface="chdb", path=path, database=database, settings=settings or None, tz_mode="aware"
-        )
+        try:
+            return clickhouse_connect.get_client(
+                interface="chdb", path=path, database=database, settings=settings or None, tz_mode="aware"
+            )
+        except clickhouse_connect.driver.exceptions.ProgrammingError as error:
+            # The engine prints the reason to stderr and leaves it out of its error.
+            if "Error initializing EmbeddedServer" not in str(error):
+                raise
+            raise clickhouse_connect.driver.exceptions.OperationalError(
+                f"the embedded engine cannot open {path!r}; is another process using it? One process at a time can "
+                f"({error})"
+            ) from error
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from urllib3 import Timeout
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from netra_chdb.dialect.base import Dialect
-from netra_chdb.dialect.chnative import flag, number
+from netra_chdb.dialect.chnative import flag, is_secure, number
 from netra_chdb.dialect.literals import quote
 
 __all__ = ["ChhttpDialect"]
@@ -203,7 +203,7 @@ class ChhttpDialect(Dialect):
 
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
         query: dict[str, Any] = dict(url.query)
-        secure = flag("secure", query.pop("secure", False))
+        secure = is_secure(url, query.pop("secure", None), 8443)
         options: dict[str, Any] = {
             "interface": "https" if secure else "http",
             "host": url.host or "localhost",

@@ -54,6 +54,21 @@ def flag(name: str, value: Any) -> bool:
     raise sa_exc.ArgumentError(f"{name} is true or false, not {value!r}")
 
 
+def is_secure(url: URL, value: Any, port_with_tls: int) -> bool:
+    """Say whether a URL asks for TLS: by its ``secure`` argument, else by its port.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: it asks for none on ClickHouse's port for TLS, where a password would be sent
+            in clear.
+    """
+    if value is None:
+        return url.port == port_with_tls
+    secure = flag("secure", value)
+    if url.port == port_with_tls and not secure:
+        raise sa_exc.ArgumentError(f"secure is {value!r}, but port {port_with_tls} is ClickHouse's port with TLS")
+    return secure
+
+
 def number(name: str, value: Any) -> float:
     """Read a URL argument that is a number of seconds.
 
@@ -107,6 +122,7 @@ class ChnativeDialect(Dialect):
         }
         options |= {name: query.pop(name) for name in _TEXT if name in query}
         options |= {name: number(name, query.pop(name)) for name in _NUMBERS if name in query}
+        options["secure"] = is_secure(url, query.pop("secure", None), 9440)
         options |= {name: flag(name, query.pop(name)) for name in _FLAGS if name in query}
         if str(options.get("compression", "")).lower() in ("false", "0", "none", ""):
             options["compression"] = False

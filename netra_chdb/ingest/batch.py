@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
-import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import sqlalchemy as sa
 
 from netra_chdb.errors import InvalidRow, RowProblem
 from netra_chdb.ingest.rules import Rule, rule_for, shown
+from netra_chdb.models.base import now
 
 __all__ = ["BATCH_ROWS", "Batch", "RowChecker", "to_rows"]
 
@@ -56,11 +56,6 @@ class Batch:
     def token(self) -> str:
         """The deduplication token."""
         return str(self.batch_id)
-
-
-def _now() -> dt.datetime:
-    now = dt.datetime.now(dt.UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 class RowChecker:
@@ -116,6 +111,8 @@ class RowChecker:
                     continue
                 value = default()
             try:
+                if name == "user_id" and value == "":
+                    raise ValueError("must not be empty: no user could read it")
                 values.append(self._rules[name](value))
             except ValueError as error:
                 problems.append(RowProblem(index, name, shown(value), str(error)))
@@ -136,7 +133,7 @@ class RowChecker:
         """
         if not 0 < len(rows) <= BATCH_ROWS:
             raise ValueError(f"a batch has 1 to {BATCH_ROWS} rows, not {len(rows)}")
-        batch_id, created_at = uuid.uuid4(), _now()
+        batch_id, created_at = uuid.uuid4(), now()
         names = [name for name in self._names if name not in _SET_HERE]
         columns = dict(zip(names, zip(*rows, strict=True), strict=True))
         columns["created_at"] = (created_at,) * len(rows)
@@ -202,10 +199,3 @@ def _mapping(row: Any) -> Mapping[str, Any]:
             if attribute.key in state.dict and attribute.key not in _SET_HERE
         }
     raise TypeError(f"a row is a dict, a dataclass or a model instance, not {type(row).__name__}")
-
-
-def chunked(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yield lists of up to ``size`` rows."""
-    iterator = iter(rows)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk

@@ -22,8 +22,11 @@ Rule: TypeAlias = Callable[[Any], Any]
 """Takes a value, returns it as the driver wants it; raises ValueError saying what the column accepts."""
 
 _INTEGER: Final = re.compile(r"^(u?)int(\d+)$")
-_EPOCH_64: Final = (dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2299, 12, 31, 23, 59, 59, 999_999, dt.UTC))
-_EPOCH_32: Final = (dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2106, 2, 7, 6, 28, 15, tzinfo=dt.UTC))
+# A DateTime64 column holds more, but a summary's day (Date) and a bucket of time (Unix seconds) do not: there a time
+# outside would silently become another one.
+_TIMES: Final = (dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2106, 2, 7, 6, 28, 15, tzinfo=dt.UTC))
+# Counts are summed into 64 bits, where ClickHouse wraps without a word: this leaves room for 65,536 of the largest.
+_COUNT: Final = 2**48 - 1
 _DATES_32: Final = (dt.date(1900, 1, 1), dt.date(2299, 12, 31))
 _DATES_16: Final = (dt.date(1970, 1, 1), dt.date(2149, 6, 6))
 
@@ -53,9 +56,12 @@ def _float(value: Any) -> float:
     if isinstance(value, bool | str | bytes):
         raise ValueError("must be a number")
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise ValueError("must be a number") from None
+    if isinstance(value, int) and int(number) != value:
+        raise ValueError("must be a whole number that a Float64 holds exactly, or a float")
+    return number
 
 
 def _boolean(value: Any) -> bool:
@@ -176,17 +182,15 @@ def _base_rule(type_: Any) -> Rule:
     match = _INTEGER.match(type_.__visit_name__)
     if match:
         bits = int(match[2])
+        if match[0] == "uint64":
+            return _integer(0, _COUNT)
         return _integer(0, 2**bits - 1) if match[1] else _integer(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     if isinstance(type_, types.JSONText):
         return _document
     if isinstance(type_, types.Array):
         return _array(rule_for(type_.item_type_impl, nullable=types.is_nullable(type_.item_type_impl)))
-    if isinstance(type_, types.DateTime64 | types.upstream.DateTime64):
-        return _time(*_EPOCH_64)
-    if isinstance(type_, types.upstream.DateTime):
-        return _time(*_EPOCH_32)
     if isinstance(type_, sa.DateTime):
-        return _time(*_EPOCH_64)
+        return _time(*_TIMES)
     if isinstance(type_, types.Date):
         return _date(*_DATES_16)
     numbers = getattr(type_, "numbers", None)

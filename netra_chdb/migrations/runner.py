@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 
 import netra_chdb.migrations.impl  # noqa: F401  # registers ClickHouse with Alembic
-from alembic import command
+from netra_chdb.dialect import types
 from netra_chdb.engine import create_engine
+from netra_chdb.errors import SchemaMismatch, code_of
 from netra_chdb.models import analytics, traces
 
 __all__ = ["DATABASES", "current", "downgrade", "run_env", "upgrade"]
@@ -30,6 +34,8 @@ DATABASES: Final[dict[str, sa.MetaData]] = {
 
 # Alembic's context is the module's own: two migrations in one process take turns.
 _one_at_a_time: Final = threading.Lock()
+# Table, view or column exists.
+_THERE_ALREADY: Final = frozenset({15, 44, 57})
 _log = logging.getLogger("alembic.netra_chdb")
 
 
@@ -48,7 +54,7 @@ def _configuration(engine: sa.Engine) -> AlembicConfig:
 
 def upgrade(engine: sa.Engine, revision: str = "head") -> None:
     """Bring both databases to ``revision``, creating them where they do not exist."""
-    with _one_at_a_time:
+    with _one_at_a_time, _half_done_explained():
         command.upgrade(_configuration(engine), revision)
 
 
@@ -81,9 +87,10 @@ def run_env(context: Any) -> None:
             "version_table_schema": database,
             "include_schemas": True,
             "include_name": _only(database),
+            "compare_type": _differ,
         }
         if context.is_offline_mode():
-            context.configure(dialect=engine.dialect, dialect_opts={"paramstyle": "pyformat"}, as_sql=True, **options)
+            context.configure(url=engine.url, literal_binds=True, **options)
             context.get_context().impl.static_output(f"CREATE DATABASE IF NOT EXISTS {database};\n")
             context.run_migrations(engine_name=database)
             continue
@@ -111,6 +118,27 @@ def _drop_if_empty(connection: sa.Connection, database: str) -> None:
     left = {*inspector.get_table_names(schema=database), *inspector.get_view_names(schema=database)}
     if left <= {"alembic_version"}:
         connection.execute(sa.schema.DropSchema(database, if_exists=True))
+
+
+def _differ(context: Any, _in_database: Any, _in_model: Any, found: Any, wanted: Any) -> bool:
+    """Whether two types are different DDL: a document is a String to ClickHouse."""
+    render = context.dialect.type_compiler_instance.process
+    return bool(render(types.unwrap(found)) != render(types.unwrap(wanted)))
+
+
+@contextmanager
+def _half_done_explained() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if code_of(error) in _THERE_ALREADY:
+            raise SchemaMismatch(
+                f"a table of this migration is there already ({error.orig}). Most likely an earlier run was ended "
+                "half-way; ClickHouse cannot take such a run back. If the databases hold nothing to keep, drop "
+                f"{' and '.join(DATABASES)} (embedded: remove the directory) and migrate again; else drop the tables "
+                "that the interrupted migration made"
+            ) from error
+        raise
 
 
 def _only(database: str) -> Any:

@@ -88,7 +88,10 @@ class Repository(Generic[Model]):
     # -- writing -------------------------------------------------------------
 
     def insert(self, rows: Any) -> Receipt:
-        """Insert rows; all of them, or none when one is wrong.
+        """Insert rows; none of them when one is wrong.
+
+        Each batch (up to 100,000 rows) is stored whole or not at all. When one of several fails, those before it are
+        stored: the error's notes name them, and the batch whose fate its caller has to find out.
 
         Args:
             rows: a list of dicts, dataclasses or model instances, an Arrow table, or a data frame.
@@ -103,9 +106,19 @@ class Repository(Generic[Model]):
         """
         # Every row of the input is checked before the first batch is sent.
         batches = list(self._checker.batches(to_rows(rows)))
+        stored: list[str] = []
         with self._sessions() as session:
             for batch in batches:
-                self._send(session, batch)
+                try:
+                    self._send(session, batch)
+                except Exception as error:
+                    error.add_note(
+                        f"{self._table.fullname}: stored before are {len(stored)} of {len(batches)} batches "
+                        f"({', '.join(stored) or 'none'}); this one is batch_id {batch.batch_id}, "
+                        f"{batch.rows} rows, created_at {batch.created_at.isoformat()}"
+                    )
+                    raise
+                stored.append(str(batch.batch_id))
         return Receipt(sum(batch.rows for batch in batches), tuple(str(batch.batch_id) for batch in batches))
 
     def insert_batch(self, batch: Batch) -> Receipt:
@@ -136,6 +149,8 @@ class Repository(Generic[Model]):
         Returns:
             A reading whose rows are instances of the model, newest first.
         """
+        if limit < 1:
+            raise NetraError(f"limit must be 1 at least, not {limit}")
         time = self._time_column
         statement = self._scoped(select(self.model), user_id).order_by(time.desc()).limit(limit)
         with self._sessions() as session:
@@ -192,7 +207,8 @@ class Repository(Generic[Model]):
     def _column(self, name: str) -> Any:
         if name not in self._table.columns:
             raise NetraError(f"{self._table.fullname} has no column {name!r}; it has {', '.join(self._table.c.keys())}")
-        return getattr(self.model, name)
+        # By the column: its attribute may have another name (metadata_ for metadata).
+        return sa.inspect(self.model).get_property_by_column(self._table.columns[name]).class_attribute
 
     def _scoped(
         self, statement: Any, user_id: UserScope, since: dt.datetime | None = None, until: dt.datetime | None = None

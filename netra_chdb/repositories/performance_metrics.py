@@ -94,7 +94,7 @@ class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
         Raises:
             NetraError: ``interval`` is not a positive number of whole seconds.
         """
-        seconds = interval.total_seconds()
+        seconds = interval.total_seconds() if isinstance(interval, dt.timedelta) else 0
         if seconds < 1 or seconds != int(seconds):
             raise NetraError(f"interval must be a positive number of whole seconds, not {interval!r}")
         value = self.model.value
@@ -134,6 +134,8 @@ class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
         summary = analytics.UserMetricsSummary
         (declared,) = (found for found in analytics.SUMMARIES if found.target is summary)
         statement = of_user(declared.query, summary, user_id)
+        if isinstance(since, dt.datetime) or isinstance(until, dt.datetime):
+            raise NetraError("since and until of a daily summary are days (datetime.date), not times")
         if since is not None:
             statement = statement.where(summary.day >= since)
         if until is not None:

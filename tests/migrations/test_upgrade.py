@@ -148,3 +148,57 @@ def test_a_failing_connection_names_no_password(deploy: Deploy) -> None:
     )
     assert done.returncode != 0
     assert "hidden-marker" not in done.stdout + done.stderr
+
+
+def test_check_is_clean_after_an_upgrade(deploy: Deploy) -> None:
+    deploy.alembic("upgrade", "head")
+    assert "No new upgrade operations detected" in deploy.alembic("check")
+
+
+def test_offline_sql_makes_the_same_schema(deploy: Deploy, tmp_path: Path) -> None:
+    done = deploy.run("-m", "alembic", "upgrade", "head", "--sql")
+    assert done.returncode == 0, done.stderr
+    script = tmp_path / "upgrade.sql"
+    script.write_text(done.stdout)
+    plain = (
+        "import sys, chdb.session\n"
+        "session = chdb.session.Session(sys.argv[1])\n"
+        "for statement in open(sys.argv[2]).read().split(';\\n'):\n"
+        "    if statement.strip():\n"
+        "        session.query(statement)\n"
+        "session.close()"
+    )
+    other = Deploy(tmp_path / "offline.chdb")
+    # chdb itself warns of what it deprecates.
+    done = subprocess.run(
+        [sys.executable, "-c", plain, str(other.path), str(script)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    deploy.alembic("upgrade", "head")
+    assert other.tables() == deploy.tables()
+
+
+INITIALIZE = "from netra_chdb import DataAccess\nwith DataAccess() as data:\n    data.initialize()"
+
+
+def test_a_table_or_view_that_somebody_removed_is_named(deploy: Deploy) -> None:
+    deploy.alembic("upgrade", "head")
+    for name in ("mv_user_metrics_summary", "events"):
+        statement = f"DROP TABLE netra_analytics.{name} SYNC"
+        drop = f"from netra_chdb import create_engine\ncreate_engine().connect().exec_driver_sql({statement!r})"
+        assert deploy.run("-c", drop).returncode == 0
+        done = deploy.run("-c", INITIALIZE)
+        assert "SchemaMismatch: netra_analytics is at the newest revision, but has no" in done.stderr
+        assert name in done.stderr
+
+
+def test_an_upgrade_that_was_ended_half_way_names_the_way_out(deploy: Deploy) -> None:
+    half = (
+        "from netra_chdb import create_engine\nconnection = create_engine().connect()\n"
+        "connection.exec_driver_sql('CREATE DATABASE netra_traces')\n"
+        "connection.exec_driver_sql('CREATE TABLE netra_traces.agent_events (x Int64) ENGINE = Log')"
+    )
+    assert deploy.run("-c", half).returncode == 0
+    done = deploy.run("-c", INITIALIZE)
+    assert "SchemaMismatch: a table of this migration is there already" in done.stderr
+    assert "drop netra_traces and netra_analytics" in done.stderr

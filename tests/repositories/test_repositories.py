@@ -92,10 +92,10 @@ class TestInsert:
             (1, "value"): "must be a number",
             (2, "metric_nam"): "is not a column of netra_analytics.performance_metrics",
             (3, "timestamp"): "is required",
-            (4, "total_tokens"): f"must be from 0 to {2**64 - 1}",
+            (4, "total_tokens"): "must be from 0 to 281474976710655",
             (4, "metadata"): "must be a dict or a list",
             (5, "metric_name"): "must not be None",
-            (6, "timestamp"): "must be from 1900-01-01 to 2299-12-31",
+            (6, "timestamp"): "must be from 1970-01-01 to 2106-02-07",
         }
         assert "row 1, column 'value': 'fast' must be a number" in str(caught.value)
         assert data.performance_metrics.count(user_id=user_id) == 0
@@ -292,3 +292,65 @@ def test_the_session_has_no_transaction_to_take_back(data: DataAccess, user_id: 
         session.flush()
         session.rollback()
     assert data.events.count(user_id=user_id) == 1
+
+
+class TestSecondThoughts:
+    """What a careful reader of the first version found."""
+
+    def test_the_same_batch_sent_twice_is_there_once_in_table_and_summary(self, data: DataAccess, user_id: str) -> None:
+        repository = data.performance_metrics
+        values, problems = repository._checker.check(0, metric(user_id, 2.0, total_tokens=3))
+        assert problems == []
+        batch = repository._checker.freeze([values])
+        for _ in range(3):
+            repository.insert_batch(batch)
+        assert repository.count(user_id=user_id) == 1
+        (row,) = repository.user_summary(user_id=user_id).rows
+        assert (row.metric_count, row.total_tokens) == (1, 3)
+
+    def test_a_failing_batch_says_which_ones_are_stored(self, data: DataAccess, user_id: str) -> None:
+        repository = data.events
+        sent = []
+
+        class Failing(type(repository)):  # type: ignore[misc]
+            def _send(self, session: Any, batch: Any) -> None:
+                if sent:
+                    raise ConnectionError("the line is cut")
+                sent.append(str(batch.batch_id))
+                super()._send(session, batch)
+
+        with pytest.raises(ConnectionError) as caught:
+            Failing(data.sessions).insert(event(user_id) for _ in range(BATCH_ROWS + 1))
+        (note,) = caught.value.__notes__
+        assert f"stored before are 1 of 2 batches ({sent[0]})" in note
+        assert "this one is batch_id" in note
+        assert repository.count(user_id=user_id) == BATCH_ROWS
+
+    def test_a_column_whose_attribute_has_another_name(self, data: DataAccess, user_id: str) -> None:
+        data.performance_metrics.insert([metric(user_id, metadata={"a": 1})])
+        (row,) = data.performance_metrics.count_by("metadata", user_id=user_id).rows
+        assert tuple(row) == ({"a": 1}, 1)
+
+    @pytest.mark.parametrize(
+        ("row", "rule"),
+        [
+            ({"value": 2**53 + 1}, "holds exactly"),
+            ({"user_id": ""}, "must not be empty"),
+            ({"timestamp": dt.datetime(1969, 12, 31, tzinfo=dt.UTC)}, "must be from 1970-01-01"),
+            ({"timestamp": dt.datetime(2200, 1, 1, tzinfo=dt.UTC)}, "to 2106-02-07"),
+            ({"total_tokens": 2**48}, "must be from 0 to"),
+        ],
+    )
+    def test_what_would_come_back_as_something_else(
+        self, data: DataAccess, user_id: str, row: dict[str, Any], rule: str
+    ) -> None:
+        with pytest.raises(errors.InvalidRow, match=rule):
+            data.performance_metrics.insert([{**metric(user_id), **row}])
+
+    def test_arguments_that_make_no_sense(self, data: DataAccess, user_id: str) -> None:
+        with pytest.raises(errors.NetraError, match="limit must be 1 at least"):
+            data.events.recent(-1, user_id=user_id)
+        with pytest.raises(errors.NetraError, match="whole seconds"):
+            data.performance_metrics.time_series("latency", interval=5, user_id=user_id)  # type: ignore[arg-type]
+        with pytest.raises(errors.NetraError, match="are days"):
+            data.performance_metrics.user_summary(user_id=user_id, since=NOON)
