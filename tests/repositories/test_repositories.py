@@ -310,7 +310,7 @@ class TestSecondThoughts:
 
     def test_a_failing_batch_says_which_ones_are_stored(self, data: DataAccess, user_id: str) -> None:
         repository = data.events
-        sent = []
+        sent: list[str] = []
 
         class Failing(type(repository)):  # type: ignore[misc]
             def _send(self, session: Any, batch: Any) -> None:
