@@ -31,6 +31,9 @@ for _statement in (sa.Delete, sa.Update):
 class IdentifierPreparer(ClickHouseIdentifierPreparer):
     """Quotes with backticks, which every server version reads."""
 
+    # "SELECT top.x" is read as SELECT TOP.
+    reserved_words = ClickHouseIdentifierPreparer.reserved_words | {"top"}
+
     def __init__(self, dialect: Any, **kw: Any) -> None:
         super().__init__(dialect, initial_quote="`", final_quote="`", escape_quote="`")
 

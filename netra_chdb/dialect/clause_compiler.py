@@ -10,6 +10,7 @@ from sqlalchemy.sql import COLLECT_CARTESIAN_PRODUCTS, WARN_LINTING, compiler, e
 from sqlalchemy.sql.base import _de_clone
 from sqlalchemy.sql.selectable import CTE, AliasedReturnsRows, Join, TableClause, _from_objects  # type: ignore[attr-defined]
 
+from netra_chdb.dialect.clauses import ArrayElement
 from netra_chdb.dialect.joins import JoinMode
 from netra_chdb.dialect.select import Select
 
@@ -140,14 +141,16 @@ class ClauseCompiler(compiler.SQLCompiler):
         return f"{text} ON {join.onclause._compiler_dispatch(self, from_linter=from_linter, **kw)}"
 
     def visit_clickhouse_array_join(self, join: Any, **kw: Any) -> str:
-        kw |= {"within_columns_clause": True, "within_label_clause": False, "in_array_join": True}
-        return f" \n{'LEFT ' if join.left else ''}ARRAY JOIN {self._list(join.arrays, **kw)}"
+        arrays = ", ".join(self._array(array, **kw) for array in join.arrays)
+        return f" \n{'LEFT ' if join.left else ''}ARRAY JOIN {arrays}"
 
-    def visit_clickhouse_array_element(self, element: Any, in_array_join: bool = False, **kw: Any) -> str:
-        if not in_array_join:
-            return self.visit_column(element, **kw)
-        kw |= {"within_columns_clause": False}
-        return f"{self.process(element.array, **kw)} AS {self.preparer.quote(element.name)}"
+    def _array(self, array: Any, **kw: Any) -> str:
+        if isinstance(array, ArrayElement):
+            return f"{self.process(array.array, **kw)} AS {self.preparer.quote(array.name)}"
+        return self.process(array, **{**kw, "within_columns_clause": True, "within_label_clause": False})
+
+    def visit_clickhouse_array_element(self, element: Any, **kw: Any) -> str:
+        return self.visit_column(element, **kw)
 
     # -- ORDER BY ... WITH FILL ------------------------------------------------
 

@@ -5,8 +5,10 @@ Each is an element with its own cache key: values inside are bound and no part o
 
 from __future__ import annotations
 
-from typing import Any
+import datetime as dt
+from typing import Any, Final
 
+import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.sql import coercions, roles, sqltypes, visitors
 from sqlalchemy.sql.elements import ClauseElement, ColumnClause, ColumnElement, Label, NamedColumn
@@ -17,11 +19,16 @@ from netra_chdb.dialect.words import name_of
 
 __all__ = ["ArrayElement", "ArrayJoin", "Fill", "Interpolation", "Sample", "Setting", "element_of", "fill"]
 
+_TIMES: Final = (sa.DateTime, sa.Date)
 _Internals = list[tuple[str, InternalTraversal]]
 
 
 def _expression(value: Any) -> Any:
     return coercions.expect(roles.ExpressionElementRole, value)
+
+
+def _optional(value: Any) -> Any:
+    return None if value is None else _expression(value)
 
 
 class _Clause(ClauseElement):
@@ -41,7 +48,7 @@ class Sample(_Clause):
 
     def __init__(self, ratio: Any, offset: Any, table: Any) -> None:
         self.ratio = _expression(ratio)
-        self.offset = None if offset is None else _expression(offset)
+        self.offset = _optional(offset)
         self.table = table
 
 
@@ -134,9 +141,14 @@ class Fill(roles.OrderByRole, _Clause):
 
     def __init__(self, element: Any, from_: Any, to: Any, step: Any, staleness: Any) -> None:
         self.element: Any = coercions.expect(roles.OrderByRole, element)
-        self.from_, self.to, self.step, self.staleness = (
-            None if value is None else _expression(value) for value in (from_, to, step, staleness)
+        # The server wants both ends in the type that is ordered by; a bound time is only as precise as it has to be.
+        ordered = getattr(getattr(self.element, "element", self.element), "type", None)
+        exact = types.unwrap(ordered) if isinstance(types.unwrap(ordered), _TIMES) else None
+        self.from_, self.to = (
+            sa.cast(end, exact) if exact is not None and isinstance(end, dt.date) else _optional(end)
+            for end in (from_, to)
         )
+        self.step, self.staleness = _optional(step), _optional(staleness)
         if from_ is not None and staleness is not None:
             raise sa_exc.ArgumentError("ClickHouse takes STALENESS or FROM, not both")
 

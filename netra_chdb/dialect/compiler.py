@@ -17,7 +17,7 @@ from netra_chdb.dialect.standard_sql import StandardSQL
 __all__ = ["SQLCompiler"]
 
 
-class SQLCompiler(ClauseCompiler, StandardSQL, ClickHouseSQLCompiler):
+class SQLCompiler(StandardSQL, ClauseCompiler, ClickHouseSQLCompiler):
     """Compiles SELECT, INSERT, UPDATE and DELETE."""
 
     insert_block: InsertBlock | None = None

@@ -160,6 +160,11 @@ class Cursor:
         self._rows: list[Any] = []
         self._position = 0
 
+    @property
+    def server_side(self) -> bool:
+        """Whether rows come as they are asked for."""
+        return self._streaming
+
     # -- statements ----------------------------------------------------------
 
     def execute(

@@ -52,7 +52,8 @@ class ExecutionContext(default.DefaultExecutionContext):
     @property
     def settings(self) -> dict[str, Any]:
         """SETTINGS for this statement: connection's, then the statement's own ``execution_options``."""
-        settings = dict(self.execution_options.get("settings") or {})
+        settings = dict(getattr(self.compiled, "standard_settings", ()))
+        settings.update(self.execution_options.get("settings") or {})
         statement = getattr(self, "invoked_statement", None)
         if statement is not None:
             settings.update(statement.get_execution_options().get("settings") or {})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from clickhouse_sqlalchemy.drivers.compilers.ddlcompiler import ClickHouseDDLCompiler
 import sqlalchemy as sa
+from clickhouse_sqlalchemy.drivers.compilers.ddlcompiler import ClickHouseDDLCompiler
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.sql import compiler
 
@@ -16,7 +16,7 @@ from netra_chdb.dialect.type_containers import is_nullable
 __all__ = ["DDLCompiler"]
 
 # Types that can stand inside Nullable(...): containers, states and documents cannot.
-_NEVER_NULL = (types.Array, types.Map, types.Tuple, types.AggregateFunction, types.SimpleAggregateFunction)
+_NEVER_NULL = (sa.ARRAY, types.Array, types.Map, types.Tuple, types.AggregateFunction, types.SimpleAggregateFunction)
 
 
 def render_type(column: Any, dialect: Any) -> str:
@@ -40,6 +40,10 @@ def render_type(column: Any, dialect: Any) -> str:
 def _is_key(column: Any) -> bool:
     order_by = getattr(getattr(column.table, "engine", None), "order_by", None)
     return order_by is not None and any(column is key for key in order_by.get_expressions_or_columns())
+
+
+def _column_checks(table: Any) -> list[Any]:
+    return [one for column in table.columns for one in column.constraints if isinstance(one, sa.CheckConstraint)]
 
 
 class DDLCompiler(ClickHouseDDLCompiler):
@@ -116,6 +120,8 @@ class DDLCompiler(ClickHouseDDLCompiler):
 
     def visit_create_index(self, create: Any, **kw: Any) -> str:
         index = create.element
+        if index.unique:
+            raise sa_exc.CompileError("ClickHouse has no UNIQUE index")
         options = index.dialect_options["clickhouse"]
         expressions = [
             self.sql_compiler.process(expression, include_table=False, literal_binds=True)
@@ -160,5 +166,26 @@ class DDLCompiler(ClickHouseDDLCompiler):
     def visit_unique_constraint(self, constraint: Any, **kw: Any) -> str:
         raise sa_exc.CompileError("ClickHouse has no UNIQUE constraint")
 
+    def create_table_constraints(self, table: Any, **kw: Any) -> str:
+        # Upstream leaves out what stands at a column: ClickHouse has constraints of tables alone.
+        texts = [super().create_table_constraints(table, **kw)]
+        texts += [
+            self.process(constraint)
+            for constraint in _column_checks(table)
+            if constraint._should_create_for_compiler(self)
+        ]
+        return ", \n\t".join(text for text in texts if text)
+
+    def visit_column_check_constraint(self, constraint: Any, **kw: Any) -> str:
+        return self.visit_check_constraint(constraint, **kw)
+
     def visit_check_constraint(self, constraint: Any, **kw: Any) -> str:
-        return str(compiler.DDLCompiler.visit_check_constraint(self, constraint, **kw))
+        text = str(compiler.DDLCompiler.visit_check_constraint(self, constraint, **kw))
+        if constraint.name is not None:
+            return text
+        # ClickHouse wants a name: as MySQL gives one, by table and place.
+        table = constraint.parent if isinstance(constraint.parent, sa.Table) else constraint.parent.table
+        checks = [one for one in table._sorted_constraints if isinstance(one, sa.CheckConstraint)]
+        checks += _column_checks(table)
+        name = f"{table.name}_chk_{checks.index(constraint) + 1}"
+        return f"CONSTRAINT {self.preparer.quote(name)} {text}"

@@ -19,7 +19,10 @@ from sqlalchemy.sql.visitors import InternalTraversal
 from netra_chdb.dialect import types
 from netra_chdb.dialect.combinators import COMBINATORS, Rule, arity, array_of, result_type
 
-__all__ = ["ParametricFunction", "register"]
+__all__ = ["MANY", "ParametricFunction", "register"]
+
+#: No bound on the number of parameters.
+MANY: Final = 10_000
 
 
 class ParametricFunction(GenericFunction[Any]):
@@ -69,20 +72,16 @@ class ParametricFunction(GenericFunction[Any]):
             plain = [not hasattr(clause, "__clause_element__") and not _is_sql(clause) for clause in clauses]
             count = min([*(at for at, is_plain in enumerate(plain) if not is_plain), len(clauses)])
         if not fewest <= count <= most or count >= len(clauses):
-            levels = "a level" if most == 1 else "levels"
-            arguments = "arguments" if self.argument_count is None else f"{self.argument_count} argument(s)"
+            wanted = str(fewest) if fewest == most else f"{fewest} or more" if most == MANY else f"{fewest} to {most}"
             raise sa_exc.ArgumentError(
-                f"{self.name}() takes {levels} and {arguments}: func.{self.name}(0.95, column); "
-                f"it was given {len(clauses)} in all"
+                f"{self.name}() takes {wanted} parameter(s), then {self.argument_count or 'its'} argument(s), as in "
+                f"func.{self.name}({'parameter, ' if most else ''}column); it was given {len(clauses)} in all"
             )
         return count
 
 
 def _is_sql(clause: Any) -> bool:
     return hasattr(clause, "_compiler_dispatch")
-
-
-MANY: Final = 10_000
 
 
 def register(

@@ -46,6 +46,10 @@ class Numeric(sa.Numeric[Any]):
     def bind_processor(self, dialect: Dialect) -> Any:
         return _converts(decimal.Decimal, float, lambda value: decimal.Decimal(repr(value)))
 
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        # An average of Decimals is a Float64 on the server, and a Numeric here.
+        return self.bind_processor(dialect) if self.asdecimal else super().result_processor(dialect, coltype)
+
 
 class Time(sa.Time):
     """``Time64(6)``: a time of day; ClickHouse's own type also holds spans of up to 999 hours."""

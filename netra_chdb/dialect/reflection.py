@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import reflection
 
-from netra_chdb.dialect.table_engines import fragment, read_engine
+from netra_chdb.dialect.table_engines import fragment, read_engine, read_key
 from netra_chdb.dialect.type_containers import is_nullable
 from netra_chdb.dialect.type_parser import parse_type, split_arguments, unquote
 
@@ -30,6 +30,11 @@ class Inspector(reflection.Inspector):
             found = self.get_engine(table.name, table.schema)
             if not found["engine"].endswith("View"):
                 read_engine(found["engine_full"], table.columns)._set_parent(table)
+
+    def _reflect_column(self, table: Any, col_d: Any, *args: Any, **kw: Any) -> None:
+        # get_columns() says it both in SQLAlchemy's way and in ours; a column is declared in one.
+        column: Any = {key: value for key, value in col_d.items() if key != "computed"}
+        super()._reflect_column(table, column, *args, **kw)
 
     def get_engine(self, table_name: str, schema: str | None = None, **kw: Any) -> dict[str, Any]:
         """Return the table's engine with its keys, as ``system.tables`` has them."""
@@ -57,24 +62,24 @@ class Reflection:
     def _one(self, connection: Any, columns: str, table_name: str, schema: str | None) -> Any:
         rows = self._rows(
             connection,
-            f"SELECT {columns} FROM system.tables WHERE database = :database AND name = :name",  # noqa: S608
-            database=schema or self.default_schema_name,
+            # A temporary table is in no database, and stands before one of its name that is.
+            f"SELECT {columns} FROM system.tables WHERE database IN :databases AND name = :name ORDER BY database",  # noqa: S608
+            databases=(schema,) if schema else ("", self.default_schema_name),
             name=table_name,
         )
         if not rows:
             raise sa_exc.NoSuchTableError(f"{schema}.{table_name}" if schema else table_name)
         return rows[0]
 
+    @reflection.cache
     def has_table(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> bool:
-        return bool(
-            self._rows(
-                connection,
-                "SELECT 1 FROM system.tables WHERE database = :database AND name = :name",
-                database=schema or self.default_schema_name,
-                name=table_name,
-            )
-        )
+        try:
+            self._one(connection, "name", table_name, schema)
+        except sa_exc.NoSuchTableError:
+            return False
+        return True
 
+    @reflection.cache
     def has_schema(self, connection: Any, schema_name: str, **kw: Any) -> bool:
         return bool(self._rows(connection, "SELECT 1 FROM system.databases WHERE name = :name", name=schema_name))
 
@@ -105,15 +110,18 @@ class Reflection:
 
     @reflection.cache
     def get_view_definition(self, connection: Any, view_name: str, schema: str | None = None, **kw: Any) -> str:
-        return str(self._one(connection, "as_select", view_name, schema)[0])
+        select, engine = self._one(connection, "as_select, engine", view_name, schema)
+        if not engine.endswith("View"):
+            raise sa_exc.NoSuchTableError(f"{schema}.{view_name}" if schema else view_name)
+        return str(select)
 
     @reflection.cache
     def get_columns(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
-        self._one(connection, "name", table_name, schema)
+        database = self._one(connection, "database", table_name, schema)[0]
         preparer: Any = self.identifier_preparer  # type: ignore[attr-defined]
-        table = (
-            f"{preparer.quote_identifier(schema or self.default_schema_name)}.{preparer.quote_identifier(table_name)}"
-        )
+        table = preparer.quote_identifier(table_name)
+        if database:
+            table = f"{preparer.quote_identifier(database)}.{table}"
         # DESCRIBE alone knows a column's TTL, and older servers answer it with fewer columns.
         rows = connection.exec_driver_sql(f"DESCRIBE TABLE {table.replace('%%', '%')}").mappings().all()
         return [self._column(row) for row in rows]
@@ -139,13 +147,18 @@ class Reflection:
             options["clickhouse_codec"] = codec[6:-1] if codec.startswith("CODEC(") else codec
         if row.get("ttl_expression"):
             options["clickhouse_ttl"] = fragment(row["ttl_expression"])
+        if kind in _DEFAULT_KINDS:
+            column["computed"] = {"sqltext": expression, "persisted": kind == "MATERIALIZED"}
         if options:
             column["dialect_options"] = options
         return column
 
     @reflection.cache
     def get_pk_constraint(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
-        key = self._one(connection, "primary_key", table_name, schema)[0]
+        database, key = self._one(connection, "database, primary_key", table_name, schema)
+        if not database:
+            # system.tables has the keys of a temporary table in its statement alone.
+            key = read_key(self._one(connection, "create_table_query", table_name, schema)[0])
         columns = {column["name"] for column in self.get_columns(connection, table_name, schema)}
         names = [unquote(part) for part in split_arguments(key or "")]
         return {"constrained_columns": [name for name in names if name in columns], "name": None}
@@ -185,17 +198,44 @@ class Reflection:
         columns = "name, engine, engine_full, partition_key, sorting_key, primary_key, sampling_key"
         return dict(self._one(connection, columns, table_name, schema)._mapping)
 
-    def get_foreign_keys(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
-        return []
+    def get_table_options(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
+        # The table engine is an object of its own: see Inspector.get_engine().
+        return self._nothing({}, connection, table_name, schema)
+
+    def _nothing(self, answer: Any, connection: Any, table_name: str, schema: str | None) -> Any:
+        """Return ``answer`` for a table that is there."""
+        self._one(connection, "name", table_name, schema)
+        return answer
+
+    def get_foreign_keys(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
+        return self._nothing([], connection, table_name, schema)
 
     def get_unique_constraints(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
-        return []
+        return self._nothing([], connection, table_name, schema)
 
+    @reflection.cache
     def get_check_constraints(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
-        return []
+        database = self._one(connection, "database", table_name, schema)[0]
+        # Older servers list constraints nowhere.
+        if not self.has_table(connection, "constraints", "system"):
+            return []
+        rows = self._rows(
+            connection,
+            "SELECT name, expression FROM system.constraints "
+            "WHERE database = :database AND table = :name AND type = 'CHECK' ORDER BY name",
+            database=database,
+            name=table_name,
+        )
+        return [{"name": name, "sqltext": expression} for name, expression in rows]
 
+    @reflection.cache
     def get_temp_table_names(self, connection: Any, schema: str | None = None, **kw: Any) -> list[str]:
-        return []
+        return self._temporary(connection, "NOT LIKE")
 
+    @reflection.cache
     def get_temp_view_names(self, connection: Any, schema: str | None = None, **kw: Any) -> list[str]:
-        return []
+        return self._temporary(connection, "LIKE")
+
+    def _temporary(self, connection: Any, like: str) -> list[str]:
+        sql = f"SELECT name FROM system.tables WHERE is_temporary AND engine {like} '%View' ORDER BY name"  # noqa: S608
+        return [row[0] for row in self._rows(connection, sql)]

@@ -179,9 +179,9 @@ class Select(sa.Select[Any]):
 
     @_generative
     def with_totals(self) -> Self:
-        """``WITH TOTALS``. Totals come beside the rows; a driver whose format has no place for them leaves them out.
+        """``WITH TOTALS``. The server sends totals beside the rows, where no driver has a place for them.
 
-        :meth:`with_rollup` gives the total as a row, on each driver.
+        :meth:`with_rollup` answers with the total as a row.
         """
         self._with_totals = True
         return self

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, Final
 
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.sql import compiler, selectable, sqltypes
@@ -11,14 +12,31 @@ from netra_chdb.dialect.literals import literal
 
 __all__ = ["StandardSQL"]
 
+_KEEPS_NULLS: Final = (21, 8)
 _KEYWORD: Any = selectable._CompoundSelectKeyword
 
 
 class StandardSQL(compiler.SQLCompiler):
     """What the standard says, said so that ClickHouse does it."""
 
+    #: ClickHouse's SETTINGS under which the statement means what SQLAlchemy means by it.
+    standard_settings: Mapping[str, int] = {}
+
+    def visit_join(self, join: Any, *args: Any, **kw: Any) -> str:
+        if join.isouter or getattr(join.full, "kind", "FULL" if join.full else "") in ("LEFT", "RIGHT", "FULL"):
+            # A row without a match otherwise comes with zeros and empty texts, and an ORM entity is made of them.
+            self.standard_settings = {**self.standard_settings, "join_use_nulls": 1}
+        return str(super().visit_join(join, *args, **kw))
+
+    def visit_cast(self, cast: Any, **kw: Any) -> str:
+        version = getattr(self.dialect, "server_version_info", None)
+        if version is None or version >= _KEEPS_NULLS:
+            # A NULL stays one; otherwise it is an error.
+            self.standard_settings = {**self.standard_settings, "cast_keep_nullable": 1}
+        return str(super().visit_cast(cast, **kw))
+
     # A bare UNION is refused, and a bare INTERSECT or EXCEPT keeps duplicates.
-    compound_keywords: ClassVar[Any] = {
+    compound_keywords = {  # noqa: RUF012
         _KEYWORD.UNION: "UNION DISTINCT",
         _KEYWORD.UNION_ALL: "UNION ALL",
         _KEYWORD.EXCEPT: "EXCEPT DISTINCT",
@@ -40,7 +58,7 @@ class StandardSQL(compiler.SQLCompiler):
         bare._limit_clause = bare._offset_clause = bare._fetch_clause = None
         text = super().visit_compound_select(bare, **kw)
         # With whatever WITH the compiler put in front: a subquery may begin with it.
-        text = f"SELECT * FROM ({text})"
+        text = f"SELECT * FROM ({text})"  # noqa: S608
         entry = self._default_stack_entry if not self.stack else self.stack[-1]
         state = cs._compile_state_factory(cs, self)
         self.stack.append({**entry, "selectable": cs, "compile_state": state})
@@ -51,7 +69,16 @@ class StandardSQL(compiler.SQLCompiler):
         if cs._has_row_limiting_clause:
             text += self._row_limit_clause(cs, **inner)
         self.stack.pop(-1)
-        return text
+        return str(text)
+
+    def fetch_clause(self, select: Any, *args: Any, **kw: Any) -> str:
+        # ClickHouse's own FETCH wants an ORDER BY and knows no PERCENT; its LIMIT does all of it.
+        count, options = self.process(select._fetch_clause, **kw), select._fetch_clause_options
+        if options["percent"]:
+            # LIMIT takes a share for one if it is below 1: 100 percent would be one row.
+            count = f"least(({count}) / 100, 0.999999999999)"
+        offset = "" if select._offset_clause is None else f"{self.process(select._offset_clause, **kw)}, "
+        return f"\n LIMIT {offset}{count}{' WITH TIES' if options['with_ties'] else ''}"
 
     # -- operators -------------------------------------------------------------
 

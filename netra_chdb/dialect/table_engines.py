@@ -24,6 +24,7 @@ __all__ = [
     "Verbatim",
     "fragment",
     "read_engine",
+    "read_key",
 ]
 
 
@@ -125,6 +126,14 @@ def _keys(text: str, columns: Any) -> list[Any]:
     inner = text[1:-1] if text.startswith("(") and len(split_arguments(text[1:-1], ")")) == 1 else text
     parts = [unquote(part) if unquote(part) in columns else fragment(part) for part in split_arguments(inner)]
     return parts if all(isinstance(part, str) for part in parts) or inner is not text else [fragment(text)]
+
+
+def read_key(create: str) -> str:
+    """Return the primary key of a CREATE TABLE statement, as it is written there."""
+    _, clauses = _split(create.rpartition(" ENGINE = ")[2])
+    key = clauses.get("PRIMARY KEY") or clauses.get("ORDER BY", "tuple()")
+    key = split_arguments(f"{key} COMMENT ", " COMMENT ")[0]
+    return "" if key == "tuple()" else key[1:-1] if key.startswith("(") else key
 
 
 def _value(text: str) -> Any:

@@ -66,13 +66,13 @@ class TypeCompiler(ClickHouseTypeCompiler):
     visit_TIME = visit_time  # noqa: N815
 
     def visit_uuid(self, type_: Any, **kw: Any) -> str:
-        return "UUID" if type_.native_uuid else "String"
+        return "UUID" if getattr(type_, "native_uuid", True) else "String"
 
     visit_UUID = visit_uuid  # noqa: N815
 
     def visit_ARRAY(self, type_: Any, **kw: Any) -> str:  # noqa: N802
         depth = type_.dimensions or 1
-        return "Array(" * depth + self.process(type_.item_type, **kw) + ")" * depth
+        return f"{'Array(' * depth}{self.process(type_.item_type, **kw)}{')' * depth}"
 
     def visit_JSON(self, type_: Any, **kw: Any) -> str:  # noqa: N802
         return "String"

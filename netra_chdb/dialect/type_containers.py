@@ -66,6 +66,10 @@ class _Wrapper:
         found: type[Any] = self.nested_type.python_type
         return found
 
+    @property
+    def _type_affinity(self) -> Any:
+        return to_instance(self.nested_type)._type_affinity
+
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         return self.nested_type.coerce_compared_value(op, value)
 

@@ -7,11 +7,16 @@ what ``AsyncConnection.run_sync`` is given: what they call waits in the event lo
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 from _pytest.runner import runtestprotocol
 from sqlalchemy.util import greenlet_spawn
+
+from tests.dialect.sql_samples import samples
 
 _RUNNER = pytest.StashKey[asyncio.Runner]()
 
@@ -32,3 +37,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     runner.run(greenlet_spawn(runtestprotocol, item, nextitem=nextitem))
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+@pytest.fixture(scope="module")
+def made(engine: sa.Engine) -> Iterator[SimpleNamespace]:
+    """Tables with rows to query, as models and as tables."""
+    database = f"test_{uuid.uuid4().hex[:12]}"
+    with engine.connect() as connection:
+        connection.execute(sa.schema.CreateSchema(database))
+    yield samples(engine, database)
+    with engine.connect() as connection:
+        connection.execute(sa.schema.DropSchema(database))

@@ -157,7 +157,7 @@ def test_numpy_scalars_are_their_values() -> None:
     [
         object(),
         dt.timedelta(1),
-        dt.time(1),
+        dt.time(1, tzinfo=dt.UTC),
         2**256,
         -(2**255) - 1,
         decimal.Decimal("NaN"),
