@@ -169,6 +169,10 @@ class _Server:
     def pause(self) -> None:
         """Stop the process where it is: connections stay open, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        # The signal is on its way when kill() returns: until it stops the last thread, one may answer a query yet.
+        tasks = Path(f"/proc/{self.pid}/task")
+        while any((task / "stat").read_text().rpartition(")")[2].split()[0] not in "tT" for task in tasks.iterdir()):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let a paused process go on."""

@@ -80,6 +80,29 @@ class StandardSQL(compiler.SQLCompiler):
         offset = "" if select._offset_clause is None else f"{self.process(select._offset_clause, **kw)}, "
         return f"\n LIMIT {offset}{count}{' WITH TIES' if options['with_ties'] else ''}"
 
+    # -- ORDER BY: ClickHouse writes a collation behind the direction, and its name as text --------------
+
+    def visit_collation(self, element: Any, **kw: Any) -> str:
+        return self._text(element.collation)
+
+    def _order(self, unary: Any, words: str, **kw: Any) -> str:
+        text, collation, name = str(self.process(unary.element, **kw)), "", ""
+        if text.endswith("'"):
+            text, collation, name = text.rpartition(" COLLATE ")
+        return f"{text or name} {words}{collation and f'{collation}{name}'}"
+
+    def visit_asc_op_unary_modifier(self, unary: Any, operator: Any, **kw: Any) -> str:
+        return self._order(unary, "ASC", **kw)
+
+    def visit_desc_op_unary_modifier(self, unary: Any, operator: Any, **kw: Any) -> str:
+        return self._order(unary, "DESC", **kw)
+
+    def visit_nulls_first_op_unary_modifier(self, unary: Any, operator: Any, **kw: Any) -> str:
+        return self._order(unary, "NULLS FIRST", **kw)
+
+    def visit_nulls_last_op_unary_modifier(self, unary: Any, operator: Any, **kw: Any) -> str:
+        return self._order(unary, "NULLS LAST", **kw)
+
     # -- operators -------------------------------------------------------------
 
     def _call(self, name: str, binary: Any, **kw: Any) -> str:
@@ -140,4 +163,7 @@ class StandardSQL(compiler.SQLCompiler):
         if binary.type._type_affinity is sqltypes.JSON:
             return f"nullIf(JSONExtractRaw({document}, {path}), '')"
         name = self.dialect.type_compiler_instance.process(binary.type)
+        if name.startswith("Decimal"):
+            # JSONExtract reads a number through a Float64.
+            return f"accurateCastOrNull(JSONExtractRaw({document}, {path}), {self._text(name)})"
         return f"JSONExtract({document}, {path}, {self._text(f'Nullable({name})')})"
