@@ -154,16 +154,11 @@ class Cursor:
         self.description: list[tuple[Any, ...]] | None = None
         self.rowcount = -1
         self.summary: Mapping[str, Any] = {}
-        self._streaming = streaming
+        self.server_side = streaming
         self._stream: Any = None
         self._blocks: Iterator[list[Any]] = iter(())
         self._rows: list[Any] = []
         self._position = 0
-
-    @property
-    def server_side(self) -> bool:
-        """Whether rows come as they are asked for."""
-        return self._streaming
 
     # -- statements ----------------------------------------------------------
 
@@ -188,7 +183,7 @@ class Cursor:
         try:
             if not returns_rows(sql):
                 self._command(sql, dict(settings or {}))
-            elif self._streaming:
+            elif self.server_side:
                 self._open_stream(sql, dict(settings or {}))
             else:
                 self._query(sql, dict(settings or {}))

@@ -22,7 +22,10 @@ from tests.servers import ModernServer
 SUITE: Final = Path(__file__).parent / "suite"
 ROOT: Final = Path(__file__).parents[2]
 #: The classes that stand for the rest in the short run: results, types, SELECT, reflection of tables and views.
-PART: Final = "HasTableTest or HasIndexTest or CompoundSelectTest or FetchLimitOffsetTest or JSONTest or RowFetchTest"
+PART: Final = (
+    "HasTableTest or CompoundSelectTest or FetchLimitOffsetTest or JSONTest or RowFetchTest or CTETest or JoinTest "
+    "or ServerSideCursorsTest or ComputedReflectionTest"
+)
 #: driver: how many tests of the part, and of the whole, pass at least.
 PASS: Final = {"chdb": (1, 1), "chhttp": (1, 1), "chnative": (1, 1)}
 
@@ -53,9 +56,9 @@ def suite_url(driver: str, request: pytest.FixtureRequest) -> str:
 def run(url: str, *arguments: str, seconds: float) -> dict[str, int]:
     """Run SQLAlchemy's suite on ``url`` and return its counts."""
     command = [sys.executable, "-m", "pytest", "-c", "setup.cfg", "dialect_suite.py", "--dburi", url, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    # A parent's options are about the parent's tests.
-    environment.pop("PYTEST_ADDOPTS", None)
+    # This run's own options and its worker are nothing to the other.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(command, cwd=SUITE, env=environment, capture_output=True, text=True, timeout=seconds)
     last = done.stdout.rstrip().rpartition("\n")[2]
     counts = {name.rstrip("s"): int(count) for count, name in re.findall(r"(\d+) (\w+)", last.partition(" in ")[0])}
@@ -63,6 +66,7 @@ def run(url: str, *arguments: str, seconds: float) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow  # three JSON decimals of the suite are open
 def test_a_part(driver: str, suite_url: str) -> None:
     counts = run(suite_url, "-k", PART, seconds=250)
     assert not {"failed", "error"} & set(counts), counts
