@@ -14,6 +14,7 @@ from netra_chdb.dialect import generic_types, types
 from netra_chdb.dialect.compiler import SQLCompiler
 from netra_chdb.dialect.context import ExecutionContext
 from netra_chdb.dialect.ddl import DDLCompiler
+from netra_chdb.dialect.hosts import Hosts
 from netra_chdb.dialect.inserts import InsertBlock
 from netra_chdb.dialect.reflection import Reflection
 from netra_chdb.dialect.type_compiler import TypeCompiler
@@ -21,7 +22,19 @@ from netra_chdb.dialect.type_compiler import TypeCompiler
 __all__ = ["Dialect"]
 
 # Beyond the arguments that upstream registers under the dialect's name (cluster, codec, materialized, alias, after).
-sa_schema.Column.argument_for("clickhouse", "ttl", None)
+for _option, _default in {
+    "ttl": None,
+    "ephemeral": None,
+    "statistics": None,
+    "settings": None,
+    # Of a dictionary's columns.
+    "expression": None,
+    "hierarchical": False,
+    "injective": False,
+    "object_id": False,
+}.items():
+    sa_schema.Column.argument_for("clickhouse", _option, _default)
+sa_schema.CheckConstraint.argument_for("clickhouse", "assume", False)
 sa_schema.Index.argument_for("clickhouse", "type", "minmax")
 sa_schema.Index.argument_for("clickhouse", "granularity", 1)
 for _statement in (sa.Delete, sa.Update):
@@ -61,6 +74,9 @@ class Dialect(Reflection, ClickHouseDialect):
     # 3 / 2 is 1.5.
     div_is_floordiv = False
     default_schema_name = "default"
+
+    #: Where connections go; None for a driver without a network.
+    hosts: Hosts | None = None
 
     #: SETTINGS that every MergeTree table gets from this driver's DDL.
     table_settings: ClassVar[dict[str, Any]] = {}
@@ -106,12 +122,16 @@ class Dialect(Reflection, ClickHouseDialect):
     # -- execution -----------------------------------------------------------
 
     def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        self._check(context)
         self._run(cursor, statement, parameters, context)
 
     def do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         block = context.insert_block if context is not None else None
         if block is None:
-            for row in parameters:
+            self._check(context)
+            for place, row in enumerate(parameters):
+                if context is not None:
+                    context.row = place
                 self._run(cursor, statement, row, context)
         elif context.columns is not None:
             cursor.insert(block.table, list(block.columns), context.columns, settings=context.settings)
@@ -121,11 +141,19 @@ class Dialect(Reflection, ClickHouseDialect):
     def do_execute_no_params(self, cursor: Any, statement: str, context: Any = None) -> None:
         self._run(cursor, statement, None, context)
 
+    def _check(self, context: Any) -> None:
+        if context is not None:
+            try:
+                context.check_values()
+            except ValueError as error:
+                raise self.loaded_dbapi.DataError(f"a value does not fit: {error}") from error
+
     def _run(self, cursor: Any, statement: str, parameters: Any, context: Any) -> None:
         block = context.insert_block if context is not None else None
         if block is not None and parameters:
             self._insert(cursor, block, [parameters], context)
         else:
+            cursor.read_options = getattr(getattr(context, "compiled", None), "read_options", {})
             cursor.execute(statement, parameters, settings=context.settings if context is not None else {})
 
     @staticmethod
@@ -168,6 +196,17 @@ class Dialect(Reflection, ClickHouseDialect):
     def do_cancel(self, dbapi_connection: Any) -> None:
         """End on the server what runs on a connection, over another one; it then fails. Any thread may call this."""
         raise NotImplementedError
+
+    # -- lines that fail -------------------------------------------------------
+
+    def limit_wait(self, dbapi_connection: Any, seconds: float | None) -> None:
+        """Wait at most so long for an answer to each of the next statements; None for what the URL says."""
+
+    def connection_lost(self, dbapi_connection: Any) -> None:
+        """Leave the host of a connection that was lost alone for a while."""
+        connection = self.get_driver_connection(dbapi_connection)
+        if self.hosts is not None and (address := getattr(connection, "address", None)) is not None:
+            self.hosts.failed(address)
 
     def do_ping(self, dbapi_connection: Any) -> bool:
         dbapi_connection.ping()

@@ -19,7 +19,9 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
+from netra_chdb.dialect.documents import document_writer
 from netra_chdb.dialect.type_parser import enum_numbers, split_arguments, split_named
+from netra_chdb.dialect.variants import dynamic_writer, variant_writer
 
 __all__ = ["column_writer", "write_columns"]
 
@@ -271,6 +273,24 @@ def _tuple(name: str, names: Sequence[str], inner: Sequence[Writer]) -> Writer:
     return write
 
 
+_LONGEST: Final = dt.timedelta(hours=1000)
+
+
+def _time(name: str, precision: int) -> Writer:
+    multiply, divide = 10 ** max(0, precision - 6), 10 ** max(0, 6 - precision)
+
+    def ticks(value: Any) -> int:
+        if isinstance(value, dt.time) and value.tzinfo is None:
+            value = dt.datetime.combine(_NAIVE_EPOCH, value) - _NAIVE_EPOCH
+        if not isinstance(value, dt.timedelta) or abs(value) >= _LONGEST:
+            raise _refuse(value, name, "it takes a span of less than 1000 hours, or a time of day without a zone")
+        # Cut towards zero, as the server does.
+        count: int = abs(value) // _MICROSECOND * multiply // divide
+        return count if value >= dt.timedelta(0) else -count
+
+    return lambda column: [ticks(value) for value in column]
+
+
 _MAX_32: Final = dt.datetime(2106, 2, 7, 6, 28, 15, 999_999, tzinfo=dt.UTC)
 _FIRST_64: Final = dt.datetime(1900, 1, 1, tzinfo=dt.UTC)
 _LAST_64: Final = dt.datetime(2299, 12, 31, 23, 59, 59, 999_999, tzinfo=dt.UTC)
@@ -290,6 +310,7 @@ _PLAIN: Final[dict[str, Writer]] = {
     "Date": _date("Date", dt.date(1970, 1, 1), dt.date(2149, 6, 6)),
     "Date32": _date("Date32", dt.date(1900, 1, 1), dt.date(2299, 12, 31)),
     "DateTime": _datetime("DateTime", _EPOCH, _MAX_32, 0),
+    "Time": _time("Time", 0),
 }
 
 
@@ -298,7 +319,17 @@ def _low_cardinality(arguments: list[str]) -> Writer:
     return _signed_zeros(inner, arguments[0]) if arguments[0].startswith("Float") else inner
 
 
+def _unwritable(text: str) -> Writer:
+    def write(column: Column) -> Column:
+        # Its types stand before the block, where a codec does not know the values yet.
+        raise ValueError(f"a Dynamic inside {text} is written by SQL alone; a Variant can be inserted")
+
+    return write
+
+
 def _build(name: str, text: str, arguments: list[str]) -> Writer | None:
+    if any(split_named(argument)[1].startswith("Dynamic") for argument in arguments):
+        return _unwritable(text)
     if name == "Nullable":
         return _nullable(column_writer(arguments[0]))
     if name == "LowCardinality":
@@ -324,8 +355,14 @@ def _build(name: str, text: str, arguments: list[str]) -> Writer | None:
     if name == "DateTime64":
         precision = int(arguments[0])
         return _datetime(text, _FIRST_64, _LAST_NANOSECONDS if precision == 9 else _LAST_64, precision)
+    if name == "Time64":
+        return _time(text, int(arguments[0]))
     if name in ("Enum8", "Enum16"):
         return _enum(text, enum_numbers(arguments))
+    if name == "Nested":
+        return column_writer(f"Array(Tuple({', '.join(arguments)}))")
+    if name == "Variant":
+        return variant_writer(arguments, column_writer)
     return None
 
 
@@ -339,10 +376,12 @@ def column_writer(type_name: str) -> Writer:
     """
     text = type_name.strip()
     name, bracket, rest = text.partition("(")
-    if not bracket:
-        found = _PLAIN.get(text)
-    else:
-        found = _build(name, text, split_arguments(rest[:-1]))
+    arguments = split_arguments(rest[:-1])
+    if name == "JSON":
+        return document_writer(text, arguments, column_writer)
+    if name == "Dynamic":
+        return dynamic_writer(column_writer)
+    found = _build(name, text, arguments) if bracket else _PLAIN.get(text)
     return found or (lambda column: column)
 
 

@@ -8,7 +8,11 @@ URL: ``clickhouse+chhttp://user:password@host:8123/database?secure=true``. Query
 ``ca_cert``, ``client_cert``, ``client_cert_key``, ``server_host_name``   files and names for TLS
 ``connect_timeout``        seconds to connect, and to get the first sign of life from the server (10)
 ``send_receive_timeout``   seconds to wait for an answer, and then for each next piece of it (300)
-``compress``               ``lz4``, ``zstd``, ``gzip``, ``br``; true for the best at hand, false for none (true)
+``alt_hosts``              further hosts, ``host2:8123,host3``; one that failed is left alone for a while
+``connection_open_strategy``   which host a connection goes to: ``in_order``, ``round_robin`` or ``random``
+``round_robin``            true: the same as ``connection_open_strategy=round_robin``
+``compress``               ``lz4``, ``zstd``, ``gzip``, ``br``; true for the best at hand, false for none. By default
+                           true, but false for a server on this machine, as ClickHouse's own client does
 ``proxy_path``, ``http_proxy``, ``https_proxy``   the way through a proxy
 =========================  =====================================================================================
 
@@ -18,6 +22,7 @@ server closed it while it was idle. Nothing is ever sent twice.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import uuid
 from types import ModuleType
@@ -29,14 +34,15 @@ from clickhouse_connect.driver._backend.models import QueryExecution
 from clickhouse_connect.driver.constants import PROTOCOL_VERSION_WITH_LOW_CARD
 from clickhouse_connect.driver.exceptions import OperationalError
 from clickhouse_connect.driver.httpclient import HttpClient
-from clickhouse_connect.driver.httputil import ResponseSource, _close_pool_manager, check_env_proxy, get_pool_manager
+from clickhouse_connect.driver.httputil import _close_pool_manager, check_env_proxy, get_pool_manager
 from clickhouse_connect.driver.models import SettingDef
 from sqlalchemy.engine import URL
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from netra_chdb.dialect.base import Dialect
-from netra_chdb.dialect.chnative import flag, is_secure, number
+from netra_chdb.dialect.chnative import flag, hosts_of, is_secure, number
+from netra_chdb.dialect.http_connection import send_in_one_piece
 from netra_chdb.dialect.literals import quote
 
 __all__ = ["ChhttpDialect"]
@@ -58,13 +64,6 @@ _WANTED: Final = (
 _KILL_WITHIN: Final = 3.0
 _LOG: Final = logging.getLogger(__name__)
 _BLOCK_INFO: Final = b"\x01\x00\x02\xff\xff\xff\xff\x00"
-
-
-class _Source(ResponseSource):
-    """A response that is dropped with its socket when it is closed early; upstream reads it to its end first."""
-
-    def close(self) -> None:
-        self.response.close()
 
 
 class _Backend(HttpSyncBackend):
@@ -104,19 +103,29 @@ class _Backend(HttpSyncBackend):
 
     def execute_query(self, *args: Any, **kwargs: Any) -> QueryExecution:
         execution = super().execute_query(*args, **kwargs)
-        source = execution.source
+        source: Any = execution.source
         if source is not None:
-            execution.source = _Source(source.response, exception_tag=source.exception_tag)
+            # Closed early it is dropped with its socket; upstream reads it to its end first.
+            source._close_response = source.response.close
         return execution
 
 
 class _Client(HttpClient):
     """A client with a connection pool of one, which opens with one request where upstream needs three."""
 
-    def __init__(self, *, pool: Any, connect_timeout: float, send_receive_timeout: float, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Any,
+        connect_timeout: float,
+        send_receive_timeout: float,
+        open_within: float | None = None,
+        **options: Any,
+    ) -> None:
         self._owns_pool_manager = True
         # Upstream cuts its own to whole seconds.
-        self._opening = Timeout(connect=connect_timeout, read=min(connect_timeout, send_receive_timeout))
+        opening = Timeout(connect=connect_timeout, read=min(connect_timeout, send_receive_timeout))
+        self._opening = _shorter(opening, open_within)
         self._timeout = Timeout(connect=connect_timeout, read=send_receive_timeout)
         try:
             super().__init__(pool_mgr=pool, **options)
@@ -143,6 +152,10 @@ class _Client(HttpClient):
         self._learn_server()
         self._backend.timeout = self._timeout
         self.params.update(self._validate_settings(self._ch_settings))
+
+    def limit_wait(self, seconds: float | None) -> None:
+        """Wait at most so long for each next piece of an answer; None for what the client was opened with."""
+        self._backend.timeout = _shorter(self._timeout, seconds)
 
     def _learn_server(self) -> None:
         names = ", ".join(f"'{name}'" for name in _WANTED)
@@ -185,6 +198,13 @@ class _Client(HttpClient):
         self.tz_source = self._tz_source
 
 
+def _shorter(timeout: Timeout, seconds: float | None) -> Timeout:
+    if seconds is None:
+        return timeout
+    own: Any = timeout
+    return Timeout(connect=min(own.connect_timeout, seconds), read=min(own.read_timeout, seconds))
+
+
 def _printable_tail(text: str) -> str:
     return text[len(text.rstrip("0123456789.")) :]
 
@@ -206,20 +226,30 @@ class ChhttpDialect(Dialect):
         secure = is_secure(url, query.pop("secure", None), 8443)
         options: dict[str, Any] = {
             "interface": "https" if secure else "http",
-            "host": url.host or "localhost",
-            "port": url.port or (8443 if secure else 8123),
             "username": url.username or "default",
             "password": url.password or "",
             "database": url.database,
             "verify": flag("verify", query.pop("verify", True)),
         }
+        options["hosts"] = self.hosts = hosts_of(url, query, secure=secure, port=8123, port_with_tls=8443)
         options |= {name: query.pop(name) for name in _TEXT if name in query}
         options |= {name: number(name, query.pop(name)) for name in _NUMBERS if name in query}
         return [], {**options, "settings": query}
 
     def connect(self, *cargs: Any, **cparams: Any) -> Any:
         dbapi: Any = self.loaded_dbapi
-        return dbapi.connect(lambda: _open(cparams))
+        hosts, within = cparams.pop("hosts"), cparams.pop("open_within", None)
+
+        def open_one(host: str, port: int, seconds: float | None) -> Any:
+            options = {**cparams, "host": host, "port": port}
+            return dbapi.connect(lambda: _open({**options, "open_within": seconds}))
+
+        return hosts.connect(open_one, within)
+
+    def limit_wait(self, dbapi_connection: Any, seconds: float | None) -> None:
+        client = self.get_driver_connection(dbapi_connection)._client
+        if client is not None:
+            client.limit_wait(seconds)
 
     def do_cancel(self, dbapi_connection: Any) -> None:
         client = dbapi_connection._client
@@ -235,6 +265,13 @@ class ChhttpDialect(Dialect):
         return e.code in _LINE_LOST
 
 
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _open(options: dict[str, Any]) -> _Client:
     interface, host, port = options["interface"], options["host"], options["port"]
     pool_options: dict[str, Any] = {name: options.get(name) for name in ("ca_cert", "client_cert", "client_cert_key")}
@@ -246,6 +283,6 @@ def _open(options: dict[str, Any]) -> _Client:
         pool_options["server_hostname"] = host_name
         if options["verify"]:
             pool_options["assert_hostname"] = host_name
-    pool = get_pool_manager(maxsize=1, retries=0, verify=options["verify"], **pool_options)
-    waits = {"connect_timeout": 10.0, "send_receive_timeout": 300.0}
-    return _Client(pool=pool, **{**waits, **options}, autogenerate_session_id=False, tz_mode="aware")
+    pool = send_in_one_piece(get_pool_manager(maxsize=1, retries=0, verify=options["verify"], **pool_options))
+    defaults = {"connect_timeout": 10.0, "send_receive_timeout": 300.0, "compress": not _is_here(host)}
+    return _Client(pool=pool, **{**defaults, **options}, autogenerate_session_id=False, tz_mode="aware")

@@ -9,8 +9,9 @@ URL: ``clickhouse+chnative://user:password@host:9000/database?alt_hosts=host2:90
 ``connect_timeout``        seconds to connect and to exchange the hello (10)
 ``send_receive_timeout``   seconds to wait for the next block of an answer (300)
 ``compression``            ``lz4``, ``lz4hc`` or ``zstd``: needs ``clickhouse-driver[lz4]`` or ``[zstd]``
-``alt_hosts``              further hosts, tried in turn when one cannot be reached
-``round_robin``            begin with another host each time a connection opens
+``alt_hosts``              further hosts, ``host2:9000,host3``; one that failed is left alone for a while
+``connection_open_strategy``   which host a connection goes to: ``in_order``, ``round_robin`` or ``random``
+``round_robin``            true: the same as ``connection_open_strategy=round_robin``
 =========================  =====================================================================================
 
 Every other argument is a ClickHouse setting. Servers from 18.16 on are understood; what they lack they refuse.
@@ -26,15 +27,16 @@ from sqlalchemy.engine import URL, reflection
 
 from netra_chdb.dialect.base import Dialect
 from netra_chdb.dialect.ddl import DDLCompiler
+from netra_chdb.dialect.hosts import Hosts, addresses
 
 __all__ = ["ChnativeDialect"]
 
 _TEXT: Final = (
     *("ca_certs", "certfile", "keyfile", "keypass", "server_hostname", "ciphers", "client_name"),
-    *("alt_hosts", "compression"),
+    "compression",
 )
 _NUMBERS: Final = ("connect_timeout", "send_receive_timeout", "sync_request_timeout")
-_FLAGS: Final = ("secure", "verify", "check_hostname", "round_robin", "tcp_keepalive")
+_FLAGS: Final = ("verify", "check_hostname", "tcp_keepalive")
 # Servers from before skip indexes and comments came to the system tables.
 _OLD: Final = (20,)
 _NOTHING: Final = ()
@@ -67,6 +69,22 @@ def is_secure(url: URL, value: Any, port_with_tls: int) -> bool:
     if url.port == port_with_tls and not secure:
         raise sa_exc.ArgumentError(f"secure is {value!r}, but port {port_with_tls} is ClickHouse's port with TLS")
     return secure
+
+
+def hosts_of(url: URL, query: dict[str, Any], *, secure: bool, port: int, port_with_tls: int) -> Hosts:
+    """Take the arguments about hosts out of ``query``.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: one of them is wrong, or names ClickHouse's port for TLS without TLS.
+    """
+    default = port_with_tls if secure else port
+    first = (url.host or "localhost", url.port or default)
+    others = addresses(query.pop("alt_hosts", ""), default)
+    if not secure and any(port == port_with_tls for _, port in others):
+        raise sa_exc.ArgumentError(f"alt_hosts has port {port_with_tls}, ClickHouse's port with TLS, without TLS")
+    turns = flag("round_robin", query.pop("round_robin", False))
+    strategy = query.pop("connection_open_strategy", "round_robin" if turns else "in_order")
+    return Hosts([first, *others], strategy)
 
 
 def number(name: str, value: Any) -> float:
@@ -113,8 +131,6 @@ class ChnativeDialect(Dialect):
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
         query: dict[str, Any] = dict(url.query)
         options: dict[str, Any] = {
-            "host": url.host or "localhost",
-            "port": url.port,
             "user": url.username or "default",
             "password": url.password or "",
             "database": url.database or "",
@@ -122,11 +138,24 @@ class ChnativeDialect(Dialect):
         }
         options |= {name: query.pop(name) for name in _TEXT if name in query}
         options |= {name: number(name, query.pop(name)) for name in _NUMBERS if name in query}
-        options["secure"] = is_secure(url, query.pop("secure", None), 9440)
+        options["secure"] = secure = is_secure(url, query.pop("secure", None), 9440)
+        options["hosts"] = self.hosts = hosts_of(url, query, secure=secure, port=9000, port_with_tls=9440)
         options |= {name: flag(name, query.pop(name)) for name in _FLAGS if name in query}
         if str(options.get("compression", "")).lower() in ("false", "0", "none", ""):
             options["compression"] = False
         return [], {**options, "settings": query}
+
+    def connect(self, *cargs: Any, **cparams: Any) -> Any:
+        dbapi: Any = self.loaded_dbapi
+        hosts, within = cparams.pop("hosts"), cparams.pop("open_within", None)
+
+        def open_one(host: str, port: int, seconds: float | None) -> Any:
+            return dbapi.connect(host=host, port=port, open_within=seconds, **cparams)
+
+        return hosts.connect(open_one, within)
+
+    def limit_wait(self, dbapi_connection: Any, seconds: float | None) -> None:
+        self.get_driver_connection(dbapi_connection).link.limit_wait(seconds)
 
     def do_cancel(self, dbapi_connection: Any) -> None:
         link = dbapi_connection.link

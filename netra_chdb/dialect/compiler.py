@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from clickhouse_sqlalchemy.drivers.compilers.sqlcompiler import ClickHouseSQLCompiler
@@ -12,15 +13,26 @@ from netra_chdb.dialect.clause_compiler import ClauseCompiler
 from netra_chdb.dialect.functions import ParametricFunction
 from netra_chdb.dialect.inserts import InsertBlock, insert_block
 from netra_chdb.dialect.literals import literal
+from netra_chdb.dialect.sources import SourcesCompiler
 from netra_chdb.dialect.standard_sql import StandardSQL
+from netra_chdb.dialect.type_dynamic import holds_json
 
 __all__ = ["SQLCompiler"]
 
 
-class SQLCompiler(StandardSQL, ClauseCompiler, ClickHouseSQLCompiler):
+class SQLCompiler(SourcesCompiler, StandardSQL, ClauseCompiler, ClickHouseSQLCompiler):
     """Compiles SELECT, INSERT, UPDATE and DELETE."""
 
     insert_block: InsertBlock | None = None
+
+    @cached_property
+    def read_options(self) -> dict[str, Any]:
+        """How clickhouse-connect is to be asked for columns of the result; see :mod:`netra_chdb.dialect.columns`."""
+        columns, as_text = self._result_columns, {"String": "string"}
+        if documents := {entry.keyname: as_text for entry in columns if holds_json(entry.type)}:
+            return {"column_formats": documents}
+        strings = {entry.keyname: as_text for entry in columns if isinstance(entry.type, sqltypes.String)}
+        return {"column_formats": strings, "encoding": "latin-1"} if strings else {}
 
     def visit_insert(self, insert_stmt: Any, *args: Any, **kw: Any) -> str:
         text: str = super().visit_insert(insert_stmt, *args, **kw)

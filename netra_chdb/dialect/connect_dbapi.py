@@ -6,7 +6,6 @@ seconds, takes no settings for executemany, and lets ``TypeError`` escape; this 
 
 from __future__ import annotations
 
-import datetime as dt
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -27,7 +26,8 @@ from clickhouse_connect.driver.exceptions import (
 from clickhouse_connect.driver.exceptions import StreamFailureError as StreamFailureError
 
 from netra_chdb.dialect.blocks import write_columns
-from netra_chdb.dialect.columns import FORMATS, exact_decimals, readable
+from netra_chdb.dialect.columns import READ, check_text, exact_decimals, readable
+from netra_chdb.dialect.insert_types import prepare
 from netra_chdb.dialect.literals import literal
 from netra_chdb.dialect.rows import Rows, collector_paused
 from netra_chdb.dialect.sql_text import first_keyword, has_second_statement, returns_rows
@@ -54,8 +54,6 @@ __all__ = [
 apilevel: Final = "2.0"
 threadsafety: Final = 1  # threads may share the module, not a connection
 paramstyle: Final = "pyformat"
-
-_READ: Final[dict[str, Any]] = {"tz_mode": "aware", "query_tz": dt.UTC, "query_formats": FORMATS}
 
 
 def render(operation: str, parameters: Mapping[str, Any] | Sequence[Any] | None) -> str:
@@ -148,6 +146,8 @@ class Cursor:
     """PEP 249's cursor, with SETTINGS and a block insert."""
 
     arraysize = 1
+    #: How clickhouse-connect is asked for single columns of the next result.
+    read_options: Mapping[str, Any] = {}
 
     def __init__(self, connection: Connection, *, streaming: bool = False) -> None:
         self.connection = connection
@@ -224,6 +224,7 @@ class Cursor:
             block = write_columns(columns, [type_.name for type_ in context.column_types], data)
         except ValueError as error:
             raise DataError(f"a value does not fit its column in {table}: {error}") from error
+        prepare(context, block)
         # One wire block: a deduplication token is tied to how an insert is cut, and upstream cuts at 2 MiB.
         context.req_block_size = max(1, len(block[0]) if block else 1)
         try:
@@ -250,7 +251,7 @@ class Cursor:
 
     def _query(self, sql: str, settings: dict[str, Any]) -> None:
         with exact_decimals():
-            result = self.connection.client.query(sql, settings=settings, **_READ)
+            result = self.connection.client.query(sql, settings=settings, **READ, **self.read_options)
         self.summary = result.summary
         if not result.column_names:
             self._describe_empty(sql, settings)
@@ -271,7 +272,8 @@ class Cursor:
 
     def _open_stream(self, sql: str, settings: dict[str, Any]) -> None:
         with exact_decimals():
-            context: Any = self.connection.client.query_column_block_stream(sql, settings=settings, **_READ)
+            ask: Any = self.connection.client.query_column_block_stream
+            context: Any = ask(sql, settings=settings, **READ, **self.read_options)
         self._stream = context
         self.connection.streams.add(self)
         blocks = context.__enter__()
@@ -294,9 +296,9 @@ class Cursor:
         self._blocks = rows()
 
     def _describe(self, names: Sequence[str], types: Sequence[Any]) -> None:
-        self.description = [
-            (name, type_.name, None, None, None, None, None) for name, type_ in zip(names, types, strict=True)
-        ]
+        type_names = [type_.name for type_ in types]
+        check_text(names, type_names, self.read_options)
+        self.description = [(name, type_, *[None] * 5) for name, type_ in zip(names, type_names, strict=True)]
 
     def _describe_empty(self, sql: str, settings: dict[str, Any]) -> None:
         # Embedded, a result without rows has no header either (chDB emits no bytes at all). DESCRIBE tells the

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import uuid
+from typing import Any, Final
 
 from sqlalchemy.engine import default
 from sqlalchemy.engine.interfaces import ExecuteStyle
 
+from netra_chdb.dialect.blocks import write_columns
 from netra_chdb.dialect.inserts import InsertBlock, insert_block
+from netra_chdb.dialect.sql_text import first_keyword
 
 __all__ = ["ExecutionContext"]
+
+_TOKENS: Final = (22,)
+_NO_VERSION: Final = ()
 
 
 class ExecutionContext(default.DefaultExecutionContext):
@@ -17,6 +24,25 @@ class ExecutionContext(default.DefaultExecutionContext):
 
     #: The columns of an executemany whose rows SQLAlchemy was spared; None where it prepared them itself.
     columns: list[list[Any]] | None = None
+
+    #: Which row of an executemany is being sent, where they are sent one by one.
+    row: int | None = None
+    _own_token: str | None = None
+
+    #: Seconds left until the caller's deadline; set anew for each attempt by who tries again.
+    time_limit: float | None = None
+
+    @classmethod
+    def _init_ddl(
+        cls, dialect: Any, connection: Any, dbapi_connection: Any, execution_options: Any, compiled_ddl: Any
+    ) -> Any:
+        cluster = execution_options.get("clickhouse_cluster")
+        if cluster is not None:
+            # SQLAlchemy compiles DDL without the options that an engine or a connection has.
+            statement = compiled_ddl.statement.execution_options(clickhouse_cluster=cluster)
+            translate = execution_options.get("schema_translate_map")
+            compiled_ddl = statement.compile(dialect=dialect, schema_translate_map=translate)
+        return super()._init_ddl(dialect, connection, dbapi_connection, execution_options, compiled_ddl)
 
     @classmethod
     def _init_compiled(
@@ -35,7 +61,11 @@ class ExecutionContext(default.DefaultExecutionContext):
         many = parameters if parameters is not None and len(parameters) > 1 else None
         block: InsertBlock | None = getattr(compiled, "insert_block", None)
         columns = None
-        if many and block is not None and len(block.rows) == 1 and not compiled.insert_prefetch:
+        whole = execution_options.get("insert_columns")
+        if whole is not None and block is not None:
+            # Who has columns already passes them whole, with one set of parameters that names them.
+            many, columns = parameters, [whole[name] for name in block.columns]
+        elif many and block is not None and len(block.rows) == 1 and not compiled.insert_prefetch:
             columns = _columns(compiled, block.rows[0], many)
         if columns is None:
             return super()._init_compiled(
@@ -60,7 +90,35 @@ class ExecutionContext(default.DefaultExecutionContext):
         if (self.isupdate or self.isdelete) and "mutations_sync" not in settings:
             # Without it the ALTER returns before the rows have changed, and the next SELECT is wrong.
             settings["mutations_sync"] = 2
+        if self._is_insert and "insert_deduplication_token" not in settings:
+            settings["insert_deduplication_token"] = self._token()
+        limit = self.time_limit if self.time_limit is not None else self.execution_options.get("timeout")
+        if limit is not None:
+            own = float(settings.get("max_execution_time") or 0)
+            settings["max_execution_time"] = self._seconds(min(own, limit) if own else limit)
         return settings
+
+    @property
+    def _is_insert(self) -> bool:
+        # Servers from before 2022 do not know the setting.
+        version = tuple(self.dialect.server_version_info or ())
+        by_hand = self.compiled is None or self.is_text
+        insert = self.isinsert or (by_hand and first_keyword(self.statement or "") == "INSERT")
+        return insert and not _NO_VERSION < version < _TOKENS
+
+    def _token(self) -> str:
+        """The token of an INSERT that was given none: its own, so that rows inserted twice on purpose are stored twice.
+
+        It stays the same over retries. Rows that are sent one by one have one each.
+        """
+        if self._own_token is None:
+            self._own_token = str(uuid.uuid4())
+        return self._own_token if self.row is None else f"{self._own_token}-{self.row}"
+
+    def _seconds(self, limit: float) -> float:
+        # Zero would mean: no limit. An old server knows whole seconds only.
+        old = tuple(self.dialect.server_version_info or (99,)) < (20,)
+        return max(1, math.ceil(limit)) if old else max(0.001, round(limit, 3))
 
     @property
     def insert_block(self) -> InsertBlock | None:
@@ -70,6 +128,26 @@ class ExecutionContext(default.DefaultExecutionContext):
             return found
         # The compiled text holds a token in place of a schema that is translated; the final one has its name.
         return insert_block(self.statement or "")
+
+    def check_values(self) -> None:
+        """Refuse a value that its column cannot hold: in an INSERT with expressions the server would let it wrap.
+
+        Raises:
+            ValueError: names the column and the value.
+        """
+        if not self.isinsert or self.compiled is None or self.insert_block is not None:
+            return
+        compiled: Any = self.compiled
+        table = getattr(getattr(compiled, "statement", None), "table", None)
+        if table is None:
+            return
+        kinds = {id(column.type): column for column in table.columns}
+        for bind, name in compiled.bind_names.items():
+            column = kinds.get(id(bind.type))
+            if column is not None:  # a value for the column itself: those inside expressions have types of their own
+                type_name = self.dialect.type_compiler_instance.process(column.type, type_expression=column)
+                values = _processed(compiled, name, [row[name] for row in self.compiled_parameters])
+                write_columns([column.name], [type_name], [values])
 
     @property
     def is_streaming(self) -> bool:
@@ -94,10 +172,14 @@ def _columns(compiled: Any, names: tuple[str, ...], rows: Any) -> list[list[Any]
             values = [row[key] for row in rows]
         except (KeyError, TypeError):
             return None
-        process = compiled._bind_processors.get(name)
-        # What only puts a value into the form of a literal is not asked: the block checks its columns itself.
-        if process is not None and not getattr(process, "for_literals_only", False):
-            whole = getattr(process, "column", None)
-            values = whole(values) if whole is not None else [process(value) for value in values]
-        columns.append(values)
+        columns.append(_processed(compiled, name, values))
     return columns
+
+
+def _processed(compiled: Any, name: str, values: list[Any]) -> list[Any]:
+    process = compiled._bind_processors.get(name)
+    # What only puts a value into the form of a literal is not asked: the block checks its columns itself.
+    if process is None or getattr(process, "for_literals_only", False):
+        return values
+    whole = getattr(process, "column", None)
+    return list(whole(values)) if whole is not None else [process(value) for value in values]

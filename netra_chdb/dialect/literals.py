@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["literal", "quote"]
+__all__ = ["Typed", "literal", "quote"]
 
 _ESCAPES: Final = str.maketrans(
     {
@@ -40,6 +40,24 @@ def quote(text: str) -> str:
     """
     text.encode()
     return f"'{text.translate(_ESCAPES)}'"
+
+
+class Typed:
+    """A value bound to a type of which its Python class says too little: ``JSON``, ``Variant``, ``Dynamic``.
+
+    Args:
+        value: the value, as a block of such a column takes it.
+        render: makes its literal.
+    """
+
+    __slots__ = ("render", "value")
+
+    def __init__(self, value: Any, render: Callable[[Any], str]) -> None:
+        self.value = value
+        self.render = render
+
+    def __repr__(self) -> str:
+        return repr(self.value)
 
 
 def _bytes(value: bytes | bytearray | memoryview) -> str:
@@ -100,6 +118,15 @@ def _time(value: dt.time) -> str:
     return f"toTime64('{value:%H:%M:%S.%f}', 6)"
 
 
+def _span(value: dt.timedelta) -> str:
+    if abs(value) >= dt.timedelta(hours=1000):
+        raise ValueError(f"ClickHouse's Time holds less than 1000 hours: {value}")
+    microseconds = abs(value) // dt.timedelta(microseconds=1)
+    minutes, seconds = divmod(microseconds // 1_000_000, 60)
+    text = f"{'-' if value < dt.timedelta(0) else ''}{minutes // 60:03}:{minutes % 60:02}:{seconds:02}"
+    return f"toTime64('{text}.{microseconds % 1_000_000:06}', 6)"
+
+
 def _ipv6(value: ipaddress.IPv6Address) -> str:
     if value.scope_id:
         raise ValueError(f"ClickHouse's IPv6 keeps no zone: {value}")
@@ -126,6 +153,7 @@ def _map(value: Mapping[Any, Any]) -> str:
 # In order: bool before int, datetime before date, enumerations before what they also are.
 _RENDERERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...]] = (
     (type(None), lambda _: "NULL"),
+    (Typed, lambda value: value.render(value.value)),
     (enum.Enum, _enum),
     (bool, lambda value: "true" if value else "false"),
     (str, quote),
@@ -134,6 +162,7 @@ _RENDERERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ..
     (dt.datetime, _datetime),
     (dt.date, _date),
     (dt.time, _time),
+    (dt.timedelta, _span),
     (decimal.Decimal, _decimal),
     (uuid.UUID, lambda value: f"toUUID('{value}')"),
     ((bytes, bytearray, memoryview), _bytes),

@@ -18,10 +18,11 @@ from clickhouse_driver.columns.arraycolumn import create_array_column
 from clickhouse_driver.columns.decimalcolumn import create_decimal_column
 from clickhouse_driver.columns.lowcardinalitycolumn import create_low_cardinality_column
 from clickhouse_driver.columns.mapcolumn import MapColumn
-from clickhouse_driver.columns.stringcolumn import ByteFixedString
+from clickhouse_driver.columns.stringcolumn import ByteFixedString, ByteString
 from clickhouse_driver.columns.tuplecolumn import create_tuple_column
 
 from netra_chdb.dialect.blocks import column_writer
+from netra_chdb.dialect.native_dynamic import DynamicColumn, JSONColumn, VariantColumn
 from netra_chdb.dialect.type_parser import split_arguments
 
 __all__ = ["column_for", "encode", "read_column"]
@@ -65,32 +66,21 @@ class _DateTime64(datetimecolumn.DateTime64Column):
         return _masked(map(_EPOCH.__add__, map(dt.timedelta, repeat(0), repeat(0), ticks)), nulls_map)
 
 
-_LONGEST: Final = dt.timedelta(hours=999, minutes=59, seconds=59, microseconds=999_999)
+def _spans(scale: int) -> Any:
+    multiply, divide = 10 ** max(0, 6 - scale), 10 ** max(0, scale - 6)
+
+    def read(items: Any, nulls_map: NullsMap = None) -> tuple[Any, ...]:
+        # Towards zero, as it was cut.
+        ticks = [item * multiply if divide == 1 else abs(item) // divide * (-1 if item < 0 else 1) for item in items]
+        return _masked(map(dt.timedelta, repeat(0), repeat(0), ticks), nulls_map)
+
+    return read
 
 
-def _span(value: Any) -> dt.timedelta:
-    if isinstance(value, dt.time) and value.tzinfo is None:
-        return dt.timedelta(0, value.hour * 3600 + value.minute * 60 + value.second, value.microsecond)
-    if isinstance(value, dt.timedelta) and abs(value) <= _LONGEST:
-        return value
-    raise ValueError(f"{value!r} is no Time: a time of day without a zone, or a span of less than 1000 hours")
-
-
-class _Time64(intcolumn.Int64Column):
-    """``Time64``, which clickhouse-driver does not know: spans, in whole microseconds."""
-
-    def __init__(self, scale: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.multiply, self.divide = 10 ** max(0, scale - 6), 10 ** max(0, 6 - scale)
-
-    def before_write_items(self, items: Any, nulls_map: NullsMap = None) -> None:
-        for place, value in enumerate(items):
-            if nulls_map is None or not nulls_map[place]:
-                items[place] = _span(value) // dt.timedelta(microseconds=1) * self.multiply // self.divide
-
-    def after_read_items(self, items: Any, nulls_map: NullsMap = None) -> tuple[Any, ...]:
-        spans = (dt.timedelta(microseconds=item * self.divide // self.multiply) for item in items)
-        return _masked(spans, nulls_map)
+def _time(column: Any, scale: int) -> Any:
+    """``Time`` and ``Time64``, which clickhouse-driver does not know: spans, in whole microseconds."""
+    column.after_read_items = _spans(scale)
+    return column
 
 
 def _decimal(spec: str, options: dict[str, Any]) -> Any:
@@ -103,6 +93,20 @@ def _decimal(spec: str, options: dict[str, Any]) -> Any:
 
     column.after_read_items = read
     return column
+
+
+def _several(name: str, arguments: list[str], options: dict[str, Any]) -> Any:
+    """The codec of a type whose values have types of their own."""
+    if name == "Nested":
+        return column_for(f"Array(Tuple({', '.join(arguments)}))", options)
+    plain = {**options, "has_custom_serialization": False}  # it stands for the whole column
+
+    def inner(spec: str) -> Any:
+        return column_for(spec, plain)
+
+    if name == "Variant":
+        return VariantColumn(arguments, inner, **options)
+    return DynamicColumn(inner, **options) if name == "Dynamic" else JSONColumn(arguments, inner, **options)
 
 
 def column_for(spec: str, options: dict[str, Any]) -> Any:
@@ -120,8 +124,14 @@ def column_for(spec: str, options: dict[str, Any]) -> Any:
         return _DateTime(offset_naive=False, **options)
     if name == "DateTime64":
         return _DateTime64(scale=int(split_arguments(rest[:-1])[0]), offset_naive=False, **options)
+    if name == "Time":
+        return _time(intcolumn.Int32Column(**options), 0)
     if name == "Time64":
-        return _Time64(int(rest[:-1]), **options)
+        return _time(intcolumn.Int64Column(**options), int(rest[:-1]))
+    if name in ("Variant", "Dynamic", "JSON", "Nested"):
+        return _several(name, split_arguments(rest[:-1]), options)
+    if name == "Bytes":  # no type of ClickHouse's: a String that is no text
+        return ByteString(**options)
     if name == "Decimal":
         return _decimal(spec, options)
     if name == "Nullable":

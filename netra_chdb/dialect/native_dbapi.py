@@ -33,6 +33,7 @@ from netra_chdb.dialect.connect_dbapi import (
     paramstyle,
     threadsafety,
 )
+from netra_chdb.dialect.documents import AS_WRITTEN
 from netra_chdb.dialect.native_link import Link
 from netra_chdb.dialect.rows import collector_paused
 from netra_chdb.dialect.sql_text import first_keyword
@@ -145,7 +146,7 @@ class Connection:
         if self._closed:
             raise InterfaceError("the connection is closed")
         if self.lost:
-            raise OperationalError("the connection was lost")
+            raise OperationalError("the connection was lost") from ConnectionError("it has failed before")
         if self.link.in_query:
             raise ProgrammingError("a stream is still open on this connection: read it to its end, or close it")
         return self.link
@@ -196,7 +197,7 @@ class Cursor(connect_dbapi.Cursor):
         *,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if isinstance(parameters, Mapping) and self.connection.link.server_info.version_tuple() < (20,):
+        if isinstance(parameters, Mapping) and self.connection.ready().server_info.version_tuple() < (20,):
             # An old server reads true and false as column names.
             parameters = {key: int(item) if isinstance(item, bool) else item for key, item in parameters.items()}
         super().execute(operation, parameters, settings=settings)
@@ -210,6 +211,9 @@ class Cursor(connect_dbapi.Cursor):
         if not len(data[0]):
             self.rowcount = 0
             return
+        if self.connection.link.server_info.version_tuple() >= (24, 8):
+            # Sent before the server says which columns hold JSON.
+            settings = {**AS_WRITTEN, **(settings or {})}
         names = ", ".join(f"`{name.translate(_IDENTIFIER)}`" for name in columns)
         link, failure = self._begin(f"INSERT INTO {table} ({names}) VALUES", settings), None
         with self.connection.translated(self._query_id):

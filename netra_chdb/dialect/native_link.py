@@ -6,7 +6,6 @@ healthy socket after any server error. This drives its ``Connection`` instead, a
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,6 @@ __all__ = ["Link"]
 
 _LOG: Final = logging.getLogger(__name__)
 _KILL_WITHIN: Final = 3.0
-_turn: Final = itertools.count()
 
 
 class _Reading:
@@ -78,19 +76,22 @@ class Link(connection.Connection):
     """A connection to one server, in use from :meth:`connect` to :meth:`disconnect`.
 
     Args:
-        round_robin: start with another of the hosts each time a link opens.
+        open_within: seconds in which it has to open, if that is less than ``connect_timeout``.
         settings: ClickHouse SETTINGS of every statement.
         options: those of ``clickhouse_driver.connection.Connection``; ``send_receive_timeout`` bounds the wait for
             the next block of an answer, however many signs of progress come in between.
     """
 
-    def __init__(self, *, settings: Mapping[str, Any], round_robin: bool = False, **options: Any) -> None:
+    connect_timeout: float
+    send_receive_timeout: float
+
+    def __init__(self, *, settings: Mapping[str, Any], open_within: float | None = None, **options: Any) -> None:
         # An unknown setting is an error, as it is over HTTP.
         super().__init__(settings_is_important=True, **options)
         self._options = options
         self._settings = dict(settings)
-        if round_robin:
-            self.hosts.rotate(-next(_turn))
+        self._open_within = open_within
+        self._longest_wait = self.send_receive_timeout
         self.context.client_settings = Client(self.hosts[0][0]).client_settings
         self.context.settings = {}
         self.in_query = False
@@ -100,23 +101,17 @@ class Link(connection.Connection):
     # -- opening -------------------------------------------------------------
 
     def connect(self) -> None:
-        """Open the connection to the first host that answers.
-
-        Upstream lets ``EOFError`` through, and then tries no other host.
-        """
-        failure: Exception = ConnectionError("no host to connect to")
-        for _ in range(len(self.hosts)):
-            try:
-                self._init_connection(*self.hosts[0])
-                return
-            except (OSError, EOFError) as error:
-                self.disconnect()
-                failure = error
-            except BaseException:
-                self.disconnect()
-                raise
-            self.hosts.rotate(-1)
-        raise failure
+        """Open the connection; it has one host, several of them are the dialect's affair."""
+        own = self.connect_timeout
+        if self._open_within is not None:
+            self.connect_timeout = min(own, self._open_within)
+        try:
+            self._init_connection(*self.hosts[0])
+        except BaseException:
+            self.disconnect()
+            raise
+        finally:
+            self.connect_timeout = own
 
     def send_hello(self) -> None:
         # Upstream waits send_receive_timeout (300 s) for the hello of a server that hangs.
@@ -140,6 +135,10 @@ class Link(connection.Connection):
             """Blocks in compressed frames."""
 
         return Compressed(self.fin, self.context)
+
+    def limit_wait(self, seconds: float | None) -> None:
+        """Wait at most so long for each next block of an answer; None for what the link was opened with."""
+        self.send_receive_timeout = self._longest_wait if seconds is None else min(self._longest_wait, seconds)
 
     # -- statements ----------------------------------------------------------
 
@@ -238,7 +237,7 @@ class Link(connection.Connection):
 
     def kill(self, query_id: str, host: str | None, port: int | None) -> None:
         """End a query on a server, over a connection of its own; any thread may call this."""
-        options = {**self._options, "host": host, "port": port, "alt_hosts": None}
+        options = {**self._options, "host": host, "port": port}
         options["connect_timeout"] = min(self.connect_timeout, _KILL_WITHIN)
         options["send_receive_timeout"] = min(self.send_receive_timeout, _KILL_WITHIN)
         killer = Link(settings={}, **options)

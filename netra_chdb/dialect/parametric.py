@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import exc as sa_exc
@@ -77,10 +76,11 @@ for _name, (_rule, _arguments, _parameters) in _FUNCTIONS.items():
     )
 
 
-def parametric(name: str, *parameters: Any, type_: Any = None) -> Callable[..., Any]:
+class parametric:  # noqa: N801  # it is called as a function is
     """A parametric function as ClickHouse writes it: ``parametric("topK", 10)(column)``.
 
-    For functions that ``func`` does not know, and where the parameters are expressions themselves.
+    For functions that ``func`` does not know, and where the parameters are expressions themselves. Not called, it
+    names a state's function: ``AggregateFunction(parametric("quantile", 0.5), Float64)``.
 
     Args:
         name: the function's name.
@@ -90,8 +90,14 @@ def parametric(name: str, *parameters: Any, type_: Any = None) -> Callable[..., 
     Raises:
         ArgumentError: ``name`` is not the name of a function.
     """
-    name_of("function", name)
-    return lambda *arguments: _Parametric(name, parameters, arguments, type_)
+
+    def __init__(self, name: str, *parameters: Any, type_: Any = None) -> None:
+        self.name = name_of("function", name)
+        self.parameters = parameters
+        self._type = type_
+
+    def __call__(self, *arguments: Any) -> Any:
+        return _Parametric(self.name, self.parameters, arguments, self._type)
 
 
 class _Parametric(ParametricFunction):

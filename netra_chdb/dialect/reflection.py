@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import reflection
 
-from netra_chdb.dialect.table_engines import fragment, read_engine, read_key
+from netra_chdb.dialect.create_query import CreateQuery, read_create_query, split_clauses
+from netra_chdb.dialect.dictionary import read_dictionary
+from netra_chdb.dialect.projection import Projection, read_projection
+from netra_chdb.dialect.sql_fragments import fragment, read_settings
+from netra_chdb.dialect.table_engines import read_engine, read_key
 from netra_chdb.dialect.type_containers import is_nullable
 from netra_chdb.dialect.type_parser import parse_type, split_arguments, unquote
 
 __all__ = ["Reflection"]
 
-_DEFAULT_KINDS = {"MATERIALIZED": "clickhouse_materialized", "ALIAS": "clickhouse_alias"}
+_DEFAULT_KINDS = {
+    "MATERIALIZED": "clickhouse_materialized",
+    "ALIAS": "clickhouse_alias",
+    "EPHEMERAL": "clickhouse_ephemeral",
+}
+_INDEX_CLAUSE = re.compile(r"\s(TYPE|GRANULARITY)\b")
+_WORDS = {
+    "HIERARCHICAL": "clickhouse_hierarchical",
+    "INJECTIVE": "clickhouse_injective",
+    "IS_OBJECT_ID": "clickhouse_object_id",
+}
 
 
 class Inspector(reflection.Inspector):
@@ -24,12 +39,36 @@ class Inspector(reflection.Inspector):
     """
 
     def reflect_table(self, table: Any, *args: Any, **kw: Any) -> None:
-        """Load the table's columns, indexes and engine: what ``create()`` makes of it is the same table again."""
+        """Load all that the table has: what ``create()`` makes of it is the same table again."""
         super().reflect_table(table, *args, **kw)
-        if getattr(table, "engine", None) is None:
-            found = self.get_engine(table.name, table.schema)
-            if not found["engine"].endswith("View"):
-                read_engine(found["engine_full"], table.columns)._set_parent(table)
+        found = self.get_engine(table.name, table.schema)
+        declared = {constraint.name for constraint in table.constraints}
+        for projection in self.get_projections(table.name, table.schema):
+            if projection.name not in declared:
+                table.append_constraint(projection)
+        if getattr(table, "engine", None) is not None or found["engine"].endswith("View"):
+            return
+        if found["engine"] == "Dictionary":
+            read_dictionary(self._create_query(table.name, table.schema).clauses)._set_parent(table)
+        else:
+            read_engine(found["engine_full"], table.columns)._set_parent(table)
+
+    def get_projections(self, table_name: str, schema: str | None = None) -> list[Projection]:
+        """Return a table's projections, in the order of declaration.
+
+        Raises:
+            sqlalchemy.exc.NoSuchTableError: there is no such table.
+        """
+        found = self._create_query(table_name, schema).projections
+        return [read_projection(name, text) for name, text in found.items()]
+
+    def _create_query(self, table_name: str, schema: str | None) -> CreateQuery:
+        with self._operation_context() as connection:
+            dialect: Any = self.dialect
+            query: CreateQuery = dialect.get_create_query(
+                connection, table_name, schema=schema, info_cache=self.info_cache
+            )
+        return query
 
     def _reflect_column(self, table: Any, col_d: Any, *args: Any, **kw: Any) -> None:
         # get_columns() says it both in SQLAlchemy's way and in ours; a column is declared in one.
@@ -116,6 +155,11 @@ class Reflection:
         return str(select)
 
     @reflection.cache
+    def get_create_query(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> CreateQuery:
+        """Return the statement that would make the table again, taken apart."""
+        return read_create_query(self._one(connection, "create_table_query", table_name, schema)[0])
+
+    @reflection.cache
     def get_columns(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
         database = self._one(connection, "database", table_name, schema)[0]
         preparer: Any = self.identifier_preparer  # type: ignore[attr-defined]
@@ -123,11 +167,12 @@ class Reflection:
         if database:
             table = f"{preparer.quote_identifier(database)}.{table}"
         # DESCRIBE alone knows a column's TTL, and older servers answer it with fewer columns.
-        rows = connection.exec_driver_sql(f"DESCRIBE TABLE {table.replace('%%', '%')}").mappings().all()
-        return [self._column(row) for row in rows]
+        rows = connection.exec_driver_sql(f"DESCRIBE TABLE {table}").mappings().all()
+        query = self.get_create_query(connection, table_name, schema, **kw)
+        return [self._column(row, query.column_clauses(row["name"])) for row in rows]
 
     @staticmethod
-    def _column(row: Any) -> dict[str, Any]:
+    def _column(row: Any, clauses: dict[str, str]) -> dict[str, Any]:
         type_ = parse_type(row["type"])
         kind, expression = row["default_type"], row["default_expression"]
         column: dict[str, Any] = {
@@ -140,14 +185,26 @@ class Reflection:
         options: dict[str, Any] = {}
         if kind == "DEFAULT":
             column["default"] = fragment(expression) if ":" in expression else expression
+        elif kind == "EPHEMERAL" and expression.startswith("defaultValueOfTypeName("):
+            options["clickhouse_ephemeral"] = True
         elif kind in _DEFAULT_KINDS:
             options[_DEFAULT_KINDS[kind]] = fragment(expression)
+        elif "DEFAULT" in clauses:
+            # DESCRIBE leaves it out for a dictionary.
+            column["default"] = fragment(clauses["DEFAULT"])
         if row.get("codec_expression"):
             codec: str = row["codec_expression"]
             options["clickhouse_codec"] = codec[6:-1] if codec.startswith("CODEC(") else codec
         if row.get("ttl_expression"):
             options["clickhouse_ttl"] = fragment(row["ttl_expression"])
-        if kind in _DEFAULT_KINDS:
+        if "STATISTICS" in clauses:
+            options["clickhouse_statistics"] = clauses["STATISTICS"][1:-1]
+        if "SETTINGS" in clauses:
+            options["clickhouse_settings"] = read_settings(clauses["SETTINGS"][1:-1])
+        if "EXPRESSION" in clauses:
+            options["clickhouse_expression"] = fragment(clauses["EXPRESSION"])
+        options.update({option: True for word, option in _WORDS.items() if word in clauses})
+        if kind in ("MATERIALIZED", "ALIAS"):
             column["computed"] = {"sqltext": expression, "persisted": kind == "MATERIALIZED"}
         if options:
             column["dialect_options"] = options
@@ -155,7 +212,10 @@ class Reflection:
 
     @reflection.cache
     def get_pk_constraint(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
-        database, key = self._one(connection, "database, primary_key", table_name, schema)
+        database, key, engine = self._one(connection, "database, primary_key, engine", table_name, schema)
+        if engine == "Dictionary":
+            query = self.get_create_query(connection, table_name, schema)
+            return {"constrained_columns": list(read_dictionary(query.clauses).primary_key), "name": None}
         if not database:
             # system.tables has the keys of a temporary table in its statement alone.
             key = read_key(self._one(connection, "create_table_query", table_name, schema)[0])
@@ -165,29 +225,27 @@ class Reflection:
 
     @reflection.cache
     def get_indexes(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
-        if self.server_version_info < (21,):  # type: ignore[attr-defined]
-            return []  # servers older than the table that lists them
-        rows = self._rows(
-            connection,
-            "SELECT name, expr, type_full, granularity FROM system.data_skipping_indices "
-            "WHERE database = :database AND table = :name ORDER BY name",
-            database=schema or self.default_schema_name,
-            name=table_name,
-        )
         known = {column["name"] for column in self.get_columns(connection, table_name, schema)}
         found = []
-        for name, expression, type_full, granularity in rows:
+        # system.data_skipping_indices has also those that a setting of the table makes by itself.
+        for name, text in self.get_create_query(connection, table_name, schema).indexes.items():
+            expression, clauses = split_clauses(text, _INDEX_CLAUSE)
+            if expression.startswith("(") and len(split_arguments(expression[1:-1], ")")) == 1:
+                expression = expression[1:-1]
             parts = [unquote(part) for part in split_arguments(expression)]
             index: dict[str, Any] = {
                 "name": name,
                 "column_names": [part if part in known else None for part in parts],
                 "unique": False,
-                "dialect_options": {"clickhouse_type": type_full, "clickhouse_granularity": granularity},
+                "dialect_options": {
+                    "clickhouse_type": clauses["TYPE"],
+                    "clickhouse_granularity": int(clauses.get("GRANULARITY", 1)),
+                },
             }
             if None in index["column_names"]:
                 index["expressions"] = parts
             found.append(index)
-        return found
+        return sorted(found, key=lambda index: str(index["name"]))
 
     @reflection.cache
     def get_table_comment(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
@@ -215,18 +273,16 @@ class Reflection:
 
     @reflection.cache
     def get_check_constraints(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
-        database = self._one(connection, "database", table_name, schema)[0]
-        # Older servers list constraints nowhere.
-        if not self.has_table(connection, "constraints", "system"):
-            return []
-        rows = self._rows(
-            connection,
-            "SELECT name, expression FROM system.constraints "
-            "WHERE database = :database AND table = :name AND type = 'CHECK' ORDER BY name",
-            database=database,
-            name=table_name,
-        )
-        return [{"name": name, "sqltext": expression} for name, expression in rows]
+        found = []
+        for name, text in self.get_create_query(connection, table_name, schema).constraints.items():
+            word, _, expression = text.partition(" ")
+            check: dict[str, Any] = {"name": name, "sqltext": expression}
+            if ":" in expression:
+                check["sqltext"] = fragment(expression)
+            if word == "ASSUME":
+                check["clickhouse_assume"] = True
+            found.append(check)
+        return sorted(found, key=lambda check: str(check["name"]))
 
     @reflection.cache
     def get_temp_table_names(self, connection: Any, schema: str | None = None, **kw: Any) -> list[str]:

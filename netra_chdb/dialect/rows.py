@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 __all__ = ["Rows", "collector_paused"]
@@ -50,10 +51,10 @@ class Rows(list[Any]):
     """A list of rows; who goes through it (SQLAlchemy, making an object for each row) is spared the collector too."""
 
     def __iter__(self) -> Iterator[Any]:
-        return super().__iter__() if len(self) <= _AT_ONCE else self._many()
+        return super().__iter__() if len(self) <= _AT_ONCE else chain.from_iterable(self._parts())
 
-    def _many(self) -> Iterator[Any]:
+    def _parts(self) -> Iterator[list[Any]]:
         with collector_paused() as look_at_new:
             for start in range(0, len(self), _AT_ONCE):
-                yield from self[start : start + _AT_ONCE]
+                yield self[start : start + _AT_ONCE]
                 look_at_new()

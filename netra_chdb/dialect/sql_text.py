@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["first_keyword", "has_second_statement", "returns_rows"]
+__all__ = ["changes_nothing", "first_keyword", "has_second_statement", "returns_rows"]
 
 _TRIVIA: Final = r"\s+|--[^\n]*|\#[ !][^\n]*|/\*(?:[^*]|\*(?!/))*\*/"
 _FIRST_WORD: Final = re.compile(rf"(?:{_TRIVIA}|\()*([A-Za-z]+)")
@@ -19,6 +19,9 @@ _TOKEN: Final = re.compile(
 )
 _ROWS: Final = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "KILL", "FROM"})
 
+_READS: Final = frozenset({"SELECT", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "FROM"})
+_INSERT: Final = re.compile(r"\bINSERT\b", re.IGNORECASE)
+
 
 def first_keyword(sql: str) -> str:
     """Return the first word of ``sql`` in upper case, comments and opening parentheses passed over."""
@@ -29,6 +32,13 @@ def first_keyword(sql: str) -> str:
 def returns_rows(sql: str) -> bool:
     """Whether a statement that begins so answers with a result set."""
     return first_keyword(sql) in _ROWS
+
+
+def changes_nothing(sql: str) -> bool:
+    """Whether a statement that begins so may be run twice: it only reads."""
+    word = first_keyword(sql)
+    # A WITH may lead an INSERT.
+    return word in _READS or (word == "WITH" and not _INSERT.search(sql))
 
 
 def has_second_statement(sql: str) -> bool:

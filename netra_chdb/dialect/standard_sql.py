@@ -6,20 +6,27 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import exc as sa_exc
-from sqlalchemy.sql import compiler, selectable, sqltypes
+from sqlalchemy.sql import compiler, operators, selectable, sqltypes
 
 from netra_chdb.dialect.literals import literal
 
 __all__ = ["StandardSQL"]
 
 _KEEPS_NULLS: Final = (21, 8)
+_ORDERS: Final = {
+    operators.asc_op: "ASC",
+    operators.desc_op: "DESC",
+    operators.nulls_first_op: "NULLS FIRST",
+    operators.nulls_last_op: "NULLS LAST",
+}
 _KEYWORD: Any = selectable._CompoundSelectKeyword
 
 
 class StandardSQL(compiler.SQLCompiler):
     """What the standard says, said so that ClickHouse does it."""
 
-    #: ClickHouse's SETTINGS under which the statement means what SQLAlchemy means by it.
+    #: ClickHouse's SETTINGS under which the statement means what SQLAlchemy means by it. They are sent beside its text:
+    #: what the caller says in a SETTINGS clause or in ``execution_options(settings=...)`` is stronger.
     standard_settings: Mapping[str, int] = {}
 
     def visit_join(self, join: Any, *args: Any, **kw: Any) -> str:
@@ -85,23 +92,17 @@ class StandardSQL(compiler.SQLCompiler):
     def visit_collation(self, element: Any, **kw: Any) -> str:
         return self._text(element.collation)
 
-    def _order(self, unary: Any, words: str, **kw: Any) -> str:
-        text, collation, name = str(self.process(unary.element, **kw)), "", ""
-        if text.endswith("'"):
-            text, collation, name = text.rpartition(" COLLATE ")
-        return f"{text or name} {words}{collation and f'{collation}{name}'}"
+    def _order(self, element: Any, words: str, **kw: Any) -> tuple[str, str]:
+        if getattr(element, "modifier", None) in _ORDERS:
+            return self._order(element.element, f"{_ORDERS[element.modifier]} {words}", **kw)
+        if getattr(element, "operator", None) is operators.collate:
+            return f"{self.process(element.left, **kw)} {words}", f" COLLATE {self.process(element.right, **kw)}"
+        return f"{self.process(element, **kw)} {words}", ""
 
-    def visit_asc_op_unary_modifier(self, unary: Any, operator: Any, **kw: Any) -> str:
-        return self._order(unary, "ASC", **kw)
-
-    def visit_desc_op_unary_modifier(self, unary: Any, operator: Any, **kw: Any) -> str:
-        return self._order(unary, "DESC", **kw)
-
-    def visit_nulls_first_op_unary_modifier(self, unary: Any, operator: Any, **kw: Any) -> str:
-        return self._order(unary, "NULLS FIRST", **kw)
-
-    def visit_nulls_last_op_unary_modifier(self, unary: Any, operator: Any, **kw: Any) -> str:
-        return self._order(unary, "NULLS LAST", **kw)
+    def visit_unary(self, unary: Any, *args: Any, **kw: Any) -> str:
+        if unary.modifier not in _ORDERS:
+            return str(super().visit_unary(unary, *args, **kw))
+        return "".join(self._order(unary.element, _ORDERS[unary.modifier], **kw))
 
     # -- operators -------------------------------------------------------------
 
@@ -164,6 +165,6 @@ class StandardSQL(compiler.SQLCompiler):
             return f"nullIf(JSONExtractRaw({document}, {path}), '')"
         name = self.dialect.type_compiler_instance.process(binary.type)
         if name.startswith("Decimal"):
-            # JSONExtract reads a number through a Float64.
+            # ClickHouse reads numbers of a document as Float64: their shortest text is nearer to what was written.
             return f"accurateCastOrNull(JSONExtractRaw({document}, {path}), {self._text(name)})"
         return f"JSONExtract({document}, {path}, {self._text(f'Nullable({name})')})"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from typing import Any, Final
 
-import sqlalchemy as sa
 from clickhouse_sqlalchemy import engines as upstream
 
+from netra_chdb.dialect.create_query import split_clauses
+from netra_chdb.dialect.sql_fragments import fragment, read_settings
+from netra_chdb.dialect.table_items import TableItem
 from netra_chdb.dialect.type_parser import split_arguments, unquote
 
 __all__ = [
@@ -22,67 +23,60 @@ __all__ = [
     "ReplicatedReplacingMergeTree",
     "SummingMergeTree",
     "Verbatim",
-    "fragment",
+    "read_clauses",
     "read_engine",
     "read_key",
 ]
 
 
-class _Engine:
-    # Alembic asks every constraint of a table; upstream's classes are constraints without it.
-    _type_bound = False
-    _create_rule: Any = None
-    #: Whether it describes a table that is there: with the server's own SETTINGS, and no others.
-    is_reflected = False
-
-
-class MergeTree(_Engine, upstream.MergeTree):
+class MergeTree(TableItem, upstream.MergeTree):
     """``MergeTree``; ``order_by`` is the sort key, keyword arguments beyond the clauses are its SETTINGS."""
 
 
-class AggregatingMergeTree(_Engine, upstream.AggregatingMergeTree):
+class AggregatingMergeTree(TableItem, upstream.AggregatingMergeTree):
     """``AggregatingMergeTree``: merges the aggregate states of rows with one sort key."""
 
 
-class ReplacingMergeTree(_Engine, upstream.ReplacingMergeTree):
+class ReplacingMergeTree(TableItem, upstream.ReplacingMergeTree):
     """``ReplacingMergeTree``: keeps the last row of each sort key; read it with FINAL."""
 
 
-class SummingMergeTree(_Engine, upstream.SummingMergeTree):
+class SummingMergeTree(TableItem, upstream.SummingMergeTree):
     """``SummingMergeTree``."""
 
 
-class ReplicatedMergeTree(_Engine, upstream.ReplicatedMergeTree):
+class ReplicatedMergeTree(TableItem, upstream.ReplicatedMergeTree):
     """``ReplicatedMergeTree``."""
 
 
-class ReplicatedAggregatingMergeTree(_Engine, upstream.ReplicatedAggregatingMergeTree):
+class ReplicatedAggregatingMergeTree(TableItem, upstream.ReplicatedAggregatingMergeTree):
     """``ReplicatedAggregatingMergeTree``."""
 
 
-class ReplicatedReplacingMergeTree(_Engine, upstream.ReplicatedReplacingMergeTree):
+class ReplicatedReplacingMergeTree(TableItem, upstream.ReplicatedReplacingMergeTree):
     """``ReplicatedReplacingMergeTree``."""
 
 
-class Distributed(_Engine, upstream.Distributed):
+class Distributed(TableItem, upstream.Distributed):
     """``Distributed``: a view of one table on every shard of a cluster."""
 
 
-class Memory(_Engine, upstream.Memory):
+class Memory(TableItem, upstream.Memory):
     """``Memory``: rows in RAM, gone with the process."""
 
 
-class Verbatim(_Engine, upstream.Memory):
+class Verbatim(TableItem, upstream.Memory):
     """Any other table engine, as the server wrote it."""
 
     __visit_name__ = "verbatim_engine"
 
     def __init__(self, text: str) -> None:
-        super().__init__()
+        TableItem.__init__(self)
+        self._arguments = (text,), {}
         self.text = text
 
 
-_CLAUSE: Final = re.compile(r"\s(PARTITION BY|PRIMARY KEY|ORDER BY|SAMPLE BY|TTL|SETTINGS)\s")
+_CLAUSE: Final = re.compile(r"\s(PARTITION BY|PRIMARY KEY|ORDER BY|SAMPLE BY|TTL|SETTINGS)\b")
 _KEYS: Final = {
     "PARTITION BY": "partition_by",
     "PRIMARY KEY": "primary_key",
@@ -95,51 +89,23 @@ _READ: Final[dict[str, Any]] = {
 }
 
 
-def fragment(sql: str) -> sa.TextClause:
-    """Return SQL that the server wrote as an element; its colons are no parameters."""
-    return sa.text(sql.replace("\\", "\\\\").replace(":", "\\:") if ":" in sql else sql)
-
-
-def _split(full: str) -> tuple[str, dict[str, str]]:
-    # Keywords inside quotes or brackets belong to an expression: split_arguments() passes over both.
-    head, clauses, current = "", {}, None
-    for word in re.split(r"(?<=\s)(?=(?:PARTITION BY|PRIMARY KEY|ORDER BY|SAMPLE BY|TTL|SETTINGS)\s)", full):
-        match = _CLAUSE.match(f" {word}")
-        text = head if current is None else clauses[current]
-        if match is None or not _is_whole(text):
-            text += word
-        else:
-            current, text = match[1], word[len(match[1]) :]
-        if current is None:
-            head = text
-        else:
-            clauses[current] = text
-    return head.strip(), {name: text.strip() for name, text in clauses.items()}
-
-
-def _is_whole(text: str) -> bool:
-    """Whether no quote and no bracket is open at the end of ``text``."""
-    return len(split_arguments(f"{text} \0end", "\0")) == 2
-
-
 def _keys(text: str, columns: Any) -> list[Any]:
     inner = text[1:-1] if text.startswith("(") and len(split_arguments(text[1:-1], ")")) == 1 else text
     parts = [unquote(part) if unquote(part) in columns else fragment(part) for part in split_arguments(inner)]
     return parts if all(isinstance(part, str) for part in parts) or inner is not text else [fragment(text)]
 
 
+def read_clauses(full: str) -> tuple[str, dict[str, str]]:
+    """Return a table engine's name with its arguments, and its clauses by keyword."""
+    return split_clauses(full, _CLAUSE)
+
+
 def read_key(create: str) -> str:
     """Return the primary key of a CREATE TABLE statement, as it is written there."""
-    _, clauses = _split(create.rpartition(" ENGINE = ")[2])
+    _, clauses = read_clauses(create.rpartition(" ENGINE = ")[2])
     key = clauses.get("PRIMARY KEY") or clauses.get("ORDER BY", "tuple()")
     key = split_arguments(f"{key} COMMENT ", " COMMENT ")[0]
     return "" if key == "tuple()" else key[1:-1] if key.startswith("(") else key
-
-
-def _value(text: str) -> Any:
-    if text.startswith("'"):
-        return unquote(text)
-    return {"true": 1, "false": 0}[text] if text in ("true", "false") else ast.literal_eval(text)
 
 
 def read_engine(full: str, columns: Any) -> Any:
@@ -149,7 +115,7 @@ def read_engine(full: str, columns: Any) -> Any:
         full: the text, with keys, TTL and SETTINGS.
         columns: the table's columns, by name.
     """
-    head, clauses = _split(full)
+    head, clauses = read_clauses(full)
     name, _, arguments = head.partition("(")
     cls = _READ.get(name)
     keyword = _ARGUMENT.get(name)
@@ -164,9 +130,7 @@ def read_engine(full: str, columns: Any) -> Any:
             options[option] = _keys(clauses[clause], columns)
     if "TTL" in clauses:
         options["ttl"] = fragment(clauses["TTL"])
-    for setting in split_arguments(clauses.get("SETTINGS", "")):
-        key, _, value = setting.partition("=")
-        options[key.strip()] = _value(value.strip())
+    options.update(read_settings(clauses.get("SETTINGS", "")))
     if given and keyword:
         options[keyword] = unquote(given[0])
     engine = cls(**options)

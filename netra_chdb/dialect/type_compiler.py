@@ -98,7 +98,44 @@ class TypeCompiler(ClickHouseTypeCompiler):
             getattr(type_, "names", [None] * len(type_.nested_types)), type_.nested_types, strict=True
         ):
             text = self.process(to_instance(nested), **kw)
-            elements.append(
-                text if name is None else f"{self.dialect.identifier_preparer.quote_identifier(name)} {text}"
-            )
+            elements.append(text if name is None else f"{self._quoted(name)} {text}")
         return f"Tuple({', '.join(elements)})"
+
+    def visit_aggregatefunction(self, type_: Any, **kw: Any) -> str:
+        return f"AggregateFunction({', '.join([type_.agg_func, *self._all(type_.nested_types, **kw)])})"
+
+    def visit_simpleaggregatefunction(self, type_: Any, **kw: Any) -> str:
+        return f"SimpleAggregateFunction({', '.join([type_.agg_func, *self._all(type_.nested_types, **kw)])})"
+
+    def _all(self, types: Any, **kw: Any) -> list[str]:
+        return [self.process(to_instance(type_), **kw) for type_ in types]
+
+    def _quoted(self, name: str) -> str:
+        return str(self.dialect.identifier_preparer.quote_identifier(name))
+
+    def visit_clickhouse_nested(self, type_: Any, **kw: Any) -> str:
+        return f"Nested{self.process(type_.item_type_impl, **kw).removeprefix('Tuple')}"
+
+    def visit_clickhouse_time(self, type_: Any, **kw: Any) -> str:
+        return "Time"
+
+    def visit_clickhouse_time64(self, type_: Any, **kw: Any) -> str:
+        return f"Time64({type_.precision})"
+
+    # A Variant has no order, and JSON's arguments have one of their own: the server's, so that names compare equal.
+
+    def visit_clickhouse_variant(self, type_: Any, **kw: Any) -> str:
+        return f"Variant({', '.join(sorted(self._all(type_.members, **kw)))})"
+
+    def visit_clickhouse_dynamic(self, type_: Any, **kw: Any) -> str:
+        return "Dynamic" if type_.max_types is None else f"Dynamic(max_types={type_.max_types})"
+
+    def visit_clickhouse_json(self, type_: Any, **kw: Any) -> str:
+        limits = (("max_dynamic_types", type_.max_dynamic_types), ("max_dynamic_paths", type_.max_dynamic_paths))
+        arguments = [
+            *(f"{name}={limit}" for name, limit in limits if limit is not None),
+            *(f"{self._quoted(path)} {self.process(inner, **kw)}" for path, inner in type_.paths.items()),
+            *(f"SKIP {self._quoted(path)}" for path in type_.skip),
+            *(f"SKIP REGEXP {quote(pattern).replace('%', '%%')}" for pattern in type_.skip_regexp),
+        ]
+        return f"JSON({', '.join(arguments)})" if arguments else "JSON"

@@ -9,8 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from clickhouse_sqlalchemy import types as upstream
+from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.elements import BindParameter, ClauseElement
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.type_api import to_instance
+
+from netra_chdb.dialect.literals import literal
 
 __all__ = [
     "AggregateFunction",
@@ -155,6 +160,13 @@ class _Contains:
         inner = tuple(to_instance(nested)._static_cache_key for nested in self.nested_types)
         return (type(self), str(getattr(self, "agg_func", "")), getattr(self, "names", ()), inner)
 
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.agg_func, *self.nested_types)  # type: ignore[attr-defined]
+
+    def adapt(self, cls: Any, **kw: Any) -> Any:
+        # SQLAlchemy's copy takes keyword arguments only, too: it would be empty.
+        return cls(*self._arguments())
+
 
 class Tuple(_Contains, upstream.Tuple):
     """``Tuple(T1, T2, ...)``: a tuple; elements given as ``("name", T)`` have names.
@@ -168,6 +180,9 @@ class Tuple(_Contains, upstream.Tuple):
         pairs = [nested if isinstance(nested, tuple) else (None, nested) for nested in nested_types]
         self.names = tuple(name for name, _ in pairs)
         super().__init__(*[to_instance(nested) for _, nested in pairs])
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return tuple(zip(self.names, self.nested_types, strict=True))
 
     def __repr__(self) -> str:
         inner = (
@@ -200,15 +215,46 @@ class Tuple(_Contains, upstream.Tuple):
         return tuple
 
 
+def _function(function: Any) -> str:
+    """Return an aggregate function as a type names it: its name, and its parameters as literals."""
+    if isinstance(function, str):
+        return function
+    if isinstance(function, FunctionElement):
+        parameters: list[Any] = [clause for clause in function.clauses if str(clause) != "*"]
+    else:
+        parameters = list(getattr(function, "parameters", (function,)))
+    values = [one.value if isinstance(one, BindParameter) else one for one in parameters]
+    name = getattr(function, "name", None)
+    if name is None or any(
+        hasattr(value, "__clause_element__") or isinstance(value, ClauseElement) for value in values
+    ):
+        raise sa_exc.ArgumentError(
+            f"{function!r} does not name the function of a state: give its parameters alone, as in "
+            'func.quantiles(0.5, 0.9), parametric("quantile", 0.5) or "quantile(0.5)"'
+        )
+    return f"{name}({', '.join(map(literal, values))})" if values else str(name)
+
+
 class AggregateFunction(_Contains, upstream.AggregateFunction):
     """``AggregateFunction(name, T, ...)``: a state; read it with the function's ``-Merge``.
 
-    The function is given as text (``"quantilesExact(0.5, 0.95)"``): upstream cannot render one with parameters.
+    Args:
+        function: ``func.sum()``, ``func.quantiles(0.5, 0.9)``, ``parametric("quantile", 0.5)``, or their text.
+        types: those of the function's arguments.
+
+    Raises:
+        ArgumentError: ``function`` has arguments beside its parameters.
     """
+
+    def __init__(self, function: Any, *types: Any) -> None:
+        super().__init__(_function(function), *types)
 
 
 class SimpleAggregateFunction(_Contains, upstream.SimpleAggregateFunction):
     """``SimpleAggregateFunction(name, T)``: the value is the state; read it with the function itself."""
+
+    def __init__(self, function: Any, *types: Any) -> None:
+        super().__init__(_function(function), *types)
 
 
 def unwrap(type_: Any) -> Any:

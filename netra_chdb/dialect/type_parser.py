@@ -10,10 +10,12 @@ from sqlalchemy.sql import sqltypes
 
 from netra_chdb.dialect import types
 
-__all__ = ["enum_numbers", "parse_type", "split_arguments", "split_named", "unquote"]
+__all__ = ["argument_of_json", "enum_numbers", "parse_type", "split_arguments", "split_named", "unquote"]
 
 _NAMED: Final = re.compile(r"^(?:`((?:[^`\\]|\\.|``)*)`|(\w+))\s+(\S.*)$", re.DOTALL)
 _ENUM_ITEM: Final = re.compile(r"^'((?:[^'\\]|\\.|'')*)'\s*=\s*(-?\d+)$", re.DOTALL)
+_LIMIT: Final = re.compile(r"(max_dynamic_\w+)\s*=\s*(\d+)")
+_PATH: Final = re.compile(r"(`(?:[^`\\]|\\.|``)*`|[^\s`]+)\s+(\S.*)", re.DOTALL)
 _UNESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _SPECIAL: Final = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "f": "\f"}
 
@@ -23,6 +25,7 @@ _PLAIN: Final[dict[str, Any]] = {
         *("Int8", "Int16", "Int32", "Int64", "Int128", "Int256"),
         *("UInt8", "UInt16", "UInt32", "UInt64", "UInt128", "UInt256"),
         *("Float32", "Float64", "String", "UUID", "Date", "Date32", "IPv4", "IPv6"),
+        *("DateTime", "Time", "JSON", "Dynamic"),
     )
 } | {"Bool": types.Boolean, "Boolean": types.Boolean}
 
@@ -97,7 +100,42 @@ def _tuple(arguments: list[str]) -> Any:
 
 
 def _aggregate(cls: Any, arguments: list[str]) -> Any:
+    if arguments[0].isdigit():  # the version of a state
+        arguments = [", ".join(arguments[:2]), *arguments[2:]]
     return cls(arguments[0], *[parse_type(argument) for argument in arguments[1:]])
+
+
+def _nested(arguments: list[str]) -> Any:
+    elements = [split_named(argument) for argument in arguments]
+    return types.Nested(*[(name, parse_type(inner)) for name, inner in elements])
+
+
+def _json(arguments: list[str]) -> Any:
+    paths, skipped, patterns, limits = {}, [], [], {}
+    for argument in arguments:
+        limit = _LIMIT.fullmatch(argument)
+        if limit is not None:
+            limits[limit[1]] = int(limit[2])
+        elif argument.startswith("SKIP REGEXP "):
+            patterns.append(unquote(argument.removeprefix("SKIP REGEXP ").strip()))
+        elif argument.startswith("SKIP "):
+            skipped.append(unquote(argument.removeprefix("SKIP ").strip()))
+        else:
+            path, inner = argument_of_json(argument)
+            paths[path] = parse_type(inner)
+    return types.JSON(paths, skip=skipped, skip_regexp=patterns, **limits)
+
+
+def argument_of_json(argument: str) -> tuple[str, str]:
+    """Return path and type of a typed path; the path of anything else is empty.
+
+    >>> argument_of_json("`a.b` UInt8"), argument_of_json("a.b UInt8"), argument_of_json("SKIP `a`")
+    (('a.b', 'UInt8'), ('a.b', 'UInt8'), ('', ''))
+    """
+    if argument.startswith("SKIP ") or _LIMIT.fullmatch(argument):
+        return "", ""
+    path, inner = _PATH.fullmatch(argument).groups()  # type: ignore[union-attr]
+    return unquote(path), inner
 
 
 _WITH_ARGUMENTS: Final[dict[str, Callable[[list[str]], Any]]] = {
@@ -113,6 +151,11 @@ _WITH_ARGUMENTS: Final[dict[str, Callable[[list[str]], Any]]] = {
     "Enum8": lambda args: _enum(types.Enum8, args),
     "Enum16": lambda args: _enum(types.Enum16, args),
     "AggregateFunction": lambda args: _aggregate(types.AggregateFunction, args),
+    "Time64": lambda args: types.Time64(int(args[0])),
+    "Nested": _nested,
+    "Variant": lambda args: types.Variant(*map(parse_type, args)),
+    "Dynamic": lambda args: types.Dynamic(int(args[0].partition("=")[2])),
+    "JSON": _json,
     "SimpleAggregateFunction": lambda args: _aggregate(types.SimpleAggregateFunction, args),
 }
 
@@ -126,11 +169,7 @@ def parse_type(text: str) -> Any:
     name, bracket, rest = text.partition("(")
     if not bracket:
         plain = _PLAIN.get(text)
-        if plain is not None:
-            return plain()
-        if text == "DateTime":
-            return types.DateTime()
-        return sqltypes.NullType()
+        return sqltypes.NullType() if plain is None else plain()
     build = _WITH_ARGUMENTS.get(name)
     if build is None or not rest.endswith(")"):
         return sqltypes.NullType()

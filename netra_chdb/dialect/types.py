@@ -54,8 +54,11 @@ from netra_chdb.dialect.type_containers import (
     unwrap,
 )
 from netra_chdb.dialect.type_containers import is_nullable as is_nullable
+from netra_chdb.dialect.type_dynamic import JSON, Dynamic, Nested, Variant
+from netra_chdb.dialect.type_spans import Time, Time64
 
 __all__ = [
+    "JSON",
     "UUID",
     "AggregateFunction",
     "Array",
@@ -66,6 +69,7 @@ __all__ = [
     "DateTime",
     "DateTime64",
     "Decimal",
+    "Dynamic",
     "Enum8",
     "Enum16",
     "FixedString",
@@ -82,9 +86,12 @@ __all__ = [
     "JSONText",
     "LowCardinality",
     "Map",
+    "Nested",
     "Nullable",
     "SimpleAggregateFunction",
     "String",
+    "Time",
+    "Time64",
     "Tuple",
     "UInt8",
     "UInt16",
@@ -92,6 +99,7 @@ __all__ = [
     "UInt64",
     "UInt128",
     "UInt256",
+    "Variant",
     "unwrap",
     "upstream",
 ]

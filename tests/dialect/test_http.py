@@ -30,14 +30,14 @@ def arguments(url: str) -> dict[str, Any]:
 
 def test_url_without_anything_is_port_8123() -> None:
     options = arguments("clickhouse+chhttp://example")
-    assert (options["interface"], options["host"], options["port"]) == ("http", "example", 8123)
+    assert (options["interface"], options["hosts"].all) == ("http", [("example", 8123)])
     assert (options["username"], options["password"], options["database"]) == ("default", "", None)
     assert options["settings"] == {}
 
 
 def test_secure_url_is_port_8443_and_verified() -> None:
     options = arguments("clickhouse+chhttp://u:p%40ss@example/db?secure=true&ca_cert=/ca.pem")
-    assert (options["interface"], options["port"], options["verify"]) == ("https", 8443, True)
+    assert (options["interface"], options["hosts"].all, options["verify"]) == ("https", [("example", 8443)], True)
     assert (options["password"], options["database"], options["ca_cert"]) == ("p@ss", "db", "/ca.pem")
     assert arguments("clickhouse+chhttp://example?secure=1&verify=false")["verify"] is False
 

@@ -47,8 +47,9 @@ def test_url_arguments() -> None:
         "clickhouse+chnative://u:p%40ss@one:9001/db?alt_hosts=two:9002,three&round_robin=true&secure=1&verify=no"
         "&ca_certs=/ca.pem&connect_timeout=1.5&max_threads=3&compression=lz4"
     )
-    assert (options["host"], options["port"], options["user"], options["password"]) == ("one", 9001, "u", "p@ss")
-    assert (options["database"], options["alt_hosts"], options["round_robin"]) == ("db", "two:9002,three", True)
+    assert (options["user"], options["password"]) == ("u", "p@ss")
+    assert (options["database"], options["hosts"].strategy) == ("db", "round_robin")
+    assert options["hosts"].all == [("one", 9001), ("two", 9002), ("three", 9440)]
     assert (options["secure"], options["verify"], options["ca_certs"]) == (True, False, "/ca.pem")
     assert (options["connect_timeout"], options["compression"]) == (1.5, "lz4")
     assert options["settings"] == {"max_threads": "3"}

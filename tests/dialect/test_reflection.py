@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from netra_chdb.dialect import Memory, MergeTree
 from netra_chdb.dialect.table_engines import Verbatim
 from netra_chdb.dialect.type_parser import parse_type
-from tests.dialect.type_table import CASES
+from tests.dialect.type_table import CASES, CREATION
 
 
 def definition(connection: sa.Connection, database: str, name: str) -> tuple[str, set[str]]:
@@ -110,7 +110,7 @@ def test_every_type_is_reflected_and_made_again(engine: sa.Engine, database: str
     table = sa.Table("t", sa.MetaData(), *columns, Memory(), schema=database)
     with engine.connect() as connection:
         connection.exec_driver_sql("SELECT 1")
-        allowed = connection.execution_options(settings={"allow_suspicious_low_cardinality_types": 1})
+        allowed = connection.execution_options(settings=CREATION)
         allowed.execute(sa.schema.CreateTable(table))
         stored = sa.text("SELECT type FROM system.columns WHERE database = :d AND table = 't' ORDER BY position")
         for wanted, found in zip(names, connection.execute(stored, {"d": database}).scalars(), strict=True):

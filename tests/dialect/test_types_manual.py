@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.dialect.type_table import CASES, REFUSED
+from tests.dialect.type_refusals import REFUSED
+from tests.dialect.type_table import CASES
 
 MANUAL = Path(__file__).parents[2] / "docs" / "types.md"
 
@@ -34,6 +35,12 @@ TAIL = """
 - Numbers keep their kind: a `float` is refused by integers and Decimals, a `Decimal` by floats, a `str` by all.
 - A `str` with lone surrogates is refused: bytes that are not UTF-8 are given, and come back, as `bytes`.
 - In `LowCardinality(Float64)` the value -0.0 is refused: a dictionary does not keep the sign of a zero.
+- `JSON` is no document: nulls, empty objects and dots in keys are refused, and dicts without a typed path. `JSONText`
+  keeps any document. SQL text of your own is read by the server's rules: there a text may become a date.
+- A value of a `Variant` goes into the member that gives it back as it is; one that none does is refused.
+- A `Nested` is one column under `execution_options(settings={"flatten_nested": 0})`; else the server makes an array of
+  each name, `n.x`, and these are what is inserted, selected and reflected.
+- `AggregateFunction(func.quantiles(0.5, 0.9), Float64)`: parameters are expressions, or part of a text.
 - NumPy scalars are taken as the Python values that they stand for.
 - An `enum.Enum` class is declared with `sqlalchemy.Enum(cls)`, `Enum8(cls)` or `Enum16(cls)`; an `IntEnum` or `StrEnum`
   that is bound without a type is its value.
@@ -45,6 +52,10 @@ TAIL = """
 
 | | embedded | HTTP | native |
 |---|---|---|---|
+| `JSON` | name it: `text(...).columns(j=JSON)`, or a table's column | likewise | yes |
+| a `FixedString`, `Enum`, `Decimal` beyond `max_types` of a `Dynamic` | refused | refused | read; an `Enum` refused |
+| `Decimal` in `Dynamic` | refused | refused | refused |
+| a `FixedString`, `Enum` or `Decimal` beyond a `Dynamic`'s `max_types` | refused | refused | read; an `Enum` refused |
 | states (`AggregateFunction`) | read them with `-Merge` | read them with `-Merge` | read them with `-Merge` |
 | `Tuple()` without elements | yes | yes | refused (`NotSupportedError`) |
 | nanoseconds in `DateTime64(7..9)` | Python keeps six digits | Python keeps six digits | Python keeps six digits |

@@ -105,7 +105,15 @@ class ComputedColumnTest(sqlalchemy_suite.ComputedColumnTest):
             eq_(found, [(1, 10, 100, 40), (10, 42, 1764, 168)])
 
 
-class JSONTest(sqlalchemy_suite.JSONTest):
+class JSONLegacyStringCastIndexTest(sqlalchemy_suite.JSONLegacyStringCastIndexTest):
+    def _test_index_criteria(self, crit: Any, expected: Any, test_literal: bool = True) -> None:
+        # SQLAlchemy's own also runs the text alone, without the SETTINGS under which a CAST keeps a NULL.
+        super()._test_index_criteria(crit, expected, test_literal=False)
+
+
+class JSONTest(_LeavesOut, sqlalchemy_suite.JSONTest):
+    LEFT_OUT = {"_decimal1": "a number in a JSON document is a Float64 to ClickHouse"}
+
     def test_eval_none_flag_orm(self, connection: Any) -> None:
         # As SQLAlchemy's, with the ids that no ClickHouse would make.
         table = self.tables.data_table
@@ -192,8 +200,8 @@ class ComponentReflectionTest(sqlalchemy_suite.ComponentReflectionTest):
     def exp_indexes(self, *args: Any, **kw: Any) -> Any:
         expected = super().exp_indexes(*args, **kw)
         for (_, name), indexes in expected.items():
-            # An index of a materialized view is its inner table's; those of temporary tables are listed nowhere.
-            if name in ("dingalings_v", self.temp_table_name()):
+            # An index of a materialized view is its inner table's.
+            if name == "dingalings_v":
                 indexes.clear()
             for index in indexes:
                 index["unique"] = False

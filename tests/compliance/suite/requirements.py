@@ -20,7 +20,6 @@ _NO_ZONE_IN_TIME: Final = "ClickHouse's Time has no zone"
 _DIRECTION: Final = "a skip index holds facts about blocks of rows: it has no direction"
 _NO_IDENTITY: Final = "ClickHouse has no IDENTITY"
 _NO_CTE: Final = "ClickHouse has no WITH in front of UPDATE and DELETE, and no UPDATE or DELETE inside of one"
-_NO_TEMPORARY_INDEX: Final = "system.data_skipping_indices leaves temporary tables out"
 
 #: What ClickHouse lacks.
 CLOSED: Final[dict[str, str]] = {
@@ -50,11 +49,10 @@ CLOSED: Final[dict[str, str]] = {
     "reflect_indexes_with_ascdesc": _DIRECTION,
     "indexes_check_column_order": _DIRECTION,
     "index_reflects_included_columns": "a skip index does not store columns",
-    "temp_table_reflect_indexes": _NO_TEMPORARY_INDEX,
     "reflects_pk_names": "a primary key of ClickHouse's has no name",
     "implicitly_named_constraints": "a primary key of ClickHouse's has no name",
     "constraint_comment_reflection": "a constraint of ClickHouse's has no comment",
-    "column_collation_reflection": "a column of ClickHouse's has no collation; ORDER BY takes one",
+    "column_collation_reflection": "a column of ClickHouse's has no collation; it is ORDER BY that takes one",
     "ctes_with_update_delete": _NO_CTE,
     "ctes_on_dml": _NO_CTE,
     "update_from": "ALTER TABLE ... UPDATE reads no other table but in a subquery",
@@ -140,6 +138,7 @@ OPEN_IN_A_SESSION: Final = (
     "has_temp_table",
     "temp_table_comment_reflection",
     "temp_table_names",
+    "temp_table_reflect_indexes",
     "temp_table_reflection",
     "temporary_tables",
     "temporary_views",
