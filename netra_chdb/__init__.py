@@ -6,7 +6,7 @@ The application keeps writing and keeps answering while ClickHouse does not, and
 from __future__ import annotations
 
 from netra_chdb import errors, models
-from netra_chdb.access import DataAccess
+from netra_chdb.access import AsyncDataAccess, DataAccess
 from netra_chdb.config import Config
 from netra_chdb.engine import create_async_engine, create_engine
 from netra_chdb.repositories import EventsRepository, PerformanceMetricsRepository
@@ -16,6 +16,7 @@ from netra_chdb.session import SessionFactory
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncDataAccess",
     "CircuitBreaker",
     "Config",
     "DataAccess",

@@ -17,6 +17,7 @@ The tree (database errors themselves stay SQLAlchemy's; ``exc.orig.code`` is Cli
 from __future__ import annotations
 
 import enum
+import http.client
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -244,7 +245,8 @@ def _row_of(error: BaseException) -> _Row:
     chain = _innermost(error)
     if any(isinstance(item, ConnectionRefusedError | socket.gaierror) for item in chain):
         return _REJECTED
-    if any(isinstance(item, OSError | EOFError) and not isinstance(item, ImportError) for item in chain):
+    # An HTTPException: a response that ended before its end.
+    if any(isinstance(item, OSError | EOFError | http.client.HTTPException) for item in chain):
         return _LOST
     if any(isinstance(item, sa_exc.DBAPIError) and item.connection_invalidated for item in chain):
         return _LOST

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from netra_chdb import Config, DataAccess
+from tests.redis_server import RedisServer
 from tests.servers import Missing, ModernServer, OldServer
 
 
@@ -36,7 +37,7 @@ def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"clickhouse+chdb:///{path}"
 
 
-def started(server: ModernServer | OldServer) -> Iterator[Any]:
+def started(server: ModernServer | OldServer | RedisServer) -> Iterator[Any]:
     """Run ``server`` while a fixture is in use."""
     try:
         server.start()
@@ -58,6 +59,12 @@ def modern_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModernSe
 def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
     """ClickHouse 18.16, shared likewise."""
     yield from started(OldServer(tmp_path_factory.mktemp("old")))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Redis, shared: none may stop it. A test that does makes one of its own."""
+    yield from started(RedisServer())
 
 
 @pytest.fixture(scope="session")

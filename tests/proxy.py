@@ -38,6 +38,7 @@ class Proxy:
         self._marker: bytes | None = None
         self._executed: Callable[[], bool] = lambda: True
         self._swallowing: set[socket.socket] = set()
+        self._left: int | None = None
         self._threads = [self._run(self._accept)]
 
     def _run(self, target: Callable[..., None], *arguments: Any) -> threading.Thread:
@@ -67,15 +68,21 @@ class Proxy:
             while part := source.recv(65536):
                 self._flowing.wait()
                 if from_client:
+                    tail = (tail + part)[-_KEPT:]
+                    marked = self._marker is not None and self._marker in tail
+                    if marked:
+                        self._marker, tail = None, b""
+                        self._swallowing.add(target)  # before the answer can be there
                     target.sendall(part)
                     self.from_client += part[: max(0, _KEPT - len(self.from_client))]
-                    tail = (tail + part)[-_KEPT:]
-                    if self._marker is not None and self._marker in tail:
-                        self._marker = None
-                        self._swallowing.add(target)
+                    if marked:
                         self._threads.append(self._run(self._cut_when_executed, source, target))
                 elif source not in self._swallowing:
+                    if self._left is not None:
+                        part, self._left = part[: self._left], self._left - len(part)
                     target.sendall(part)
+                    if self._left is not None and self._left <= 0:
+                        break
         except OSError:
             pass
         _shut(source, target)
@@ -88,6 +95,10 @@ class Proxy:
         """Pass the request that holds ``marker``, then cut its line without the answer once ``executed`` holds."""
         self._executed = executed
         self._marker = marker
+
+    def cut_answer_after(self, size: int | None) -> None:
+        """Pass so many bytes more to clients, then cut every line that would carry another; None for all."""
+        self._left = size
 
     def cut(self) -> None:
         """Close every line; new ones can be made."""

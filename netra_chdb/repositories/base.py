@@ -7,10 +7,9 @@ that a forgotten argument is an error and not everybody's data.
 from __future__ import annotations
 
 import datetime as dt
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -18,42 +17,14 @@ from sqlalchemy import orm
 from netra_chdb.dialect import select
 from netra_chdb.errors import NetraError
 from netra_chdb.ingest.batch import Batch, RowChecker, to_rows
+from netra_chdb.ingest.receipt import Receipt
+from netra_chdb.scope import EVERYONE, UserScope
+from netra_chdb.session import SessionFactory, freshness
 
 __all__ = ["EVERYONE", "Reading", "Receipt", "Repository", "UserScope", "of_user"]
 
 
-class _Everyone(enum.Enum):
-    EVERYONE = "everyone"
-
-    def __repr__(self) -> str:
-        return "EVERYONE"
-
-
-#: For operators' reads over all users' rows.
-EVERYONE: Final = _Everyone.EVERYONE
-
-UserScope: TypeAlias = str | Literal[_Everyone.EVERYONE]
 Model = TypeVar("Model")
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of an insert.
-
-    Attributes:
-        rows: how many rows there are.
-        batch_ids: the identity of each batch, in order; a column of its rows.
-        state: ``"stored"``: in ClickHouse.
-    """
-
-    rows: int
-    batch_ids: tuple[str, ...]
-    state: Literal["stored", "spooled"] = "stored"
-
-    @property
-    def batch_id(self) -> str | None:
-        """The identity of the first batch; None for an insert of no rows."""
-        return self.batch_ids[0] if self.batch_ids else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +33,7 @@ class Reading:
 
     Attributes:
         rows: the rows; what a row is, the method says.
-        as_of: when ClickHouse gave the answer, aware UTC.
+        as_of: when ClickHouse was asked, aware UTC.
         stale: whether it is an earlier answer, given because ClickHouse cannot be asked now.
     """
 
@@ -76,12 +47,14 @@ class Repository(Generic[Model]):
 
     Args:
         sessions: makes guarded sessions.
+        stale_if_error: seconds: how old an answer may be that stands in where ClickHouse cannot answer; 0 for none.
     """
 
     model: ClassVar[Any]
 
-    def __init__(self, sessions: orm.sessionmaker[orm.Session]) -> None:
+    def __init__(self, sessions: SessionFactory, *, stale_if_error: float = 0.0) -> None:
         self._sessions = sessions
+        self._options = {"stale_if_error": stale_if_error} if stale_if_error else {}
         self._table: sa.Table = self.model.__table__
         self._checker = RowChecker(self._table)
 
@@ -153,14 +126,13 @@ class Repository(Generic[Model]):
             raise NetraError(f"limit must be 1 at least, not {limit}")
         time = self._time_column
         statement = self._scoped(select(self.model), user_id).order_by(time.desc()).limit(limit)
-        with self._sessions() as session:
-            return _reading(session.scalars(statement).all())
+        return self._read(statement, user_id, entities=True)
 
     def count(self, *, user_id: UserScope) -> int:
         """Return how many rows there are."""
         statement = self._scoped(select(sa.func.count()).select_from(self.model), user_id)
-        with self._sessions() as session:
-            return int(session.scalars(statement).one())
+        ((count,),) = self._read(statement, user_id).rows
+        return int(count)
 
     def count_by(
         self,
@@ -194,11 +166,17 @@ class Repository(Generic[Model]):
             .order_by(sa.desc("count"), *keys)
             .limit(limit)
         )
-        return self._read(statement)
+        return self._read(statement, user_id)
 
-    def _read(self, statement: Any) -> Reading:
-        with self._sessions() as session:
-            return _reading(session.execute(statement).all())
+    def _read(self, statement: Any, user_id: UserScope, *, entities: bool = False) -> Reading:
+        asked_at = dt.datetime.now(dt.UTC)
+        # The statement says whose rows; the session of that user says it once more, and the server holds to it.
+        with self._sessions() if user_id is EVERYONE else self._sessions.for_user(user_id) as session:
+            execute = session.scalars if entities else session.execute
+            result = execute(statement, execution_options=self._options)
+            fresh = freshness(result)
+            rows: Sequence[Any] = result.all()
+        return Reading(rows, asked_at) if fresh is None else Reading(rows, fresh.as_of, fresh.stale)
 
     @property
     def _time_column(self) -> Any:
@@ -238,7 +216,3 @@ def _bare_insert(batch: Batch) -> Any:
     # Values are frozen as the driver wants them: the model's types must not convert them a second time.
     columns: list[Any] = [sa.column(name) for name in batch.columns]
     return sa.insert(sa.table(batch.table.name, *columns, schema=batch.table.schema))
-
-
-def _reading(rows: Sequence[Any]) -> Reading:
-    return Reading(rows, dt.datetime.now(dt.UTC))

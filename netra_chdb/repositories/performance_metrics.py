@@ -62,7 +62,7 @@ class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
             select(sa.func.count(), sa.func.quantilesExactInclusive(*levels, value)), user_id, since, until
         )
         statement = self._of(statement, metric_type, metric_name)
-        reading = self._read(statement)
+        reading = self._read(statement, user_id)
         ((count, values),) = reading.rows
         found = [Percentile(level, value) for level, value in zip(levels, values, strict=True)] if count else []
         return dataclasses.replace(reading, rows=found)
@@ -115,7 +115,7 @@ class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
             since,
             until,
         )
-        return self._read(self._of(statement, metric_type, metric_name).group_by(bucket).order_by(bucket))
+        return self._read(self._of(statement, metric_type, metric_name).group_by(bucket).order_by(bucket), user_id)
 
     def user_summary(
         self, *, user_id: UserScope, since: dt.date | None = None, until: dt.date | None = None
@@ -140,7 +140,7 @@ class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
             statement = statement.where(summary.day >= since)
         if until is not None:
             statement = statement.where(summary.day < until)
-        return self._read(statement.order_by(summary.user_id, summary.day, summary.metric_type))
+        return self._read(statement.order_by(summary.user_id, summary.day, summary.metric_type), user_id)
 
     def _of(self, statement: Any, metric_type: str, metric_name: str | None) -> Any:
         statement = statement.where(self.model.metric_type == metric_type)

@@ -7,20 +7,25 @@ The scheme is that of the AWS SDKs' retry quota.
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import tenacity
 
 from netra_chdb.errors import Advice, ConfigError, Statement, advise
 
-__all__ = ["RetryBudget", "RetryPolicy"]
+__all__ = ["RetryBudget", "RetryPolicy", "process_budget"]
 
 T = TypeVar("T")
+
+_AGAIN: Final = (Advice.RETRY, Advice.RETRY_LATER, Advice.RETRY_ONCE)
+# A sleeping retry looks up this often, in seconds, whether the breaker has opened meanwhile.
+_SLICE: Final = 0.25
 
 
 class RetryBudget:
@@ -70,6 +75,12 @@ class RetryBudget:
             self._tokens = min(self.capacity, self._tokens + self._refund)
 
 
+@functools.cache
+def process_budget(tokens: int) -> RetryBudget:
+    """Return the budget that everybody in this process shares who asks for as many tokens."""
+    return RetryBudget(tokens)
+
+
 def _is_timeout(error: BaseException) -> bool:
     current: BaseException | None = error
     while current is not None:
@@ -89,6 +100,8 @@ class RetryPolicy:
         max_delay: seconds, the bound of every delay; what an overloaded server gets.
         exponential_base: factor from one bound to the next.
         jitter: whether a delay is random between 0 and its bound (full jitter), or the bound itself.
+        attempt_timeout: seconds that one attempt to connect may take.
+        connect_within: seconds that connecting may take, with all attempts and delays.
         budget: the shared budget.
         clock: monotonic seconds.
         rng: source of the jitter.
@@ -99,6 +112,8 @@ class RetryPolicy:
     max_delay: float = 30.0
     exponential_base: float = 2.0
     jitter: bool = True
+    attempt_timeout: float = 15.0
+    connect_within: float = 60.0
     budget: RetryBudget = field(default_factory=RetryBudget)
     clock: Callable[[], float] = time.monotonic
     rng: random.Random = field(default_factory=random.Random)
@@ -108,6 +123,11 @@ class RetryPolicy:
             raise ConfigError(
                 "retry: max_attempts and exponential_base start at 1, and initial_delay is from 0 to max_delay; "
                 f"they are {self.max_attempts}, {self.exponential_base}, {self.initial_delay} and {self.max_delay}"
+            )
+        if min(self.attempt_timeout, self.connect_within) <= 0:
+            raise ConfigError(
+                "retry: attempt_timeout and connect_within are seconds, more than 0; "
+                f"they are {self.attempt_timeout} and {self.connect_within}"
             )
 
     def bound(self, attempt: int, advice: Advice) -> float:
@@ -126,6 +146,7 @@ class RetryPolicy:
         deadline: float | None = None,
         sleep: Callable[[float], Any] = time.sleep,
         before_retry: Callable[[BaseException, float], Any] | None = None,
+        stopped: Callable[[], bool] | None = None,
     ) -> T:
         """Call ``attempt`` until it succeeds or its error stands.
 
@@ -135,6 +156,8 @@ class RetryPolicy:
             deadline: by ``clock``, when the caller wants its answer or error; a delay never goes beyond it.
             sleep: waits that many seconds; in a greenlet, without blocking the event loop.
             before_retry: told the error and the delay before it is slept.
+            stopped: whether to give up, asked before each further attempt and, while one sleeps, several times a
+                second.
 
         Returns:
             What ``attempt`` returned.
@@ -142,37 +165,91 @@ class RetryPolicy:
         Raises:
             Exception: the last attempt's, as it was raised.
         """
+        try:
+            result = attempt()
+        except Exception as error:
+            if advise(error, statement) not in _AGAIN:
+                raise
+            # Out of the except clause, or this error would be the context of all that follow.
+            failure: Exception = error
+        else:
+            self.budget.give_back()
+            return result
+        try:
+            result = self._run_again(failure, attempt, statement, deadline, sleep, before_retry, stopped or _never)
+        finally:
+            del failure  # its traceback leads to this frame
+        self.budget.give_back()
+        return result
+
+    def _run_again(
+        self,
+        failure: Exception,
+        attempt: Callable[[], T],
+        statement: Statement,
+        deadline: float | None,
+        sleep: Callable[[float], Any],
+        before_retry: Callable[[BaseException, float], Any] | None,
+        stopped: Callable[[], bool],
+    ) -> T:
+        last = [failure]
+
+        def again() -> T:
+            # The first attempt is made already, without the cost of all this; a later one may have become useless.
+            if not last[1:]:
+                last.append(failure)
+                raise failure
+            if stopped():
+                raise last[-1]
+            try:
+                return attempt()
+            except Exception as error:
+                last[-1] = error
+                raise
 
         def wanted(state: tenacity.RetryCallState) -> bool:
             error = state.outcome.exception() if state.outcome is not None else None
             if not isinstance(error, Exception):
                 return False
             advice = advise(error, statement)
-            if advice not in (Advice.RETRY, Advice.RETRY_LATER, Advice.RETRY_ONCE):
+            if advice not in _AGAIN or (advice is Advice.RETRY_ONCE and state.attempt_number > 1):
                 return False
-            if advice is Advice.RETRY_ONCE and state.attempt_number > 1:
-                return False
-            if state.attempt_number >= self.max_attempts:
+            if state.attempt_number >= self.max_attempts or stopped():
                 return False
             if deadline is not None and self.clock() >= deadline:
                 return False
             return self.budget.take(error)
 
         def delay(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome is not None else None
-            bound = self.bound(state.attempt_number, advise(error, statement) if error is not None else Advice.RETRY)
+            bound = self.bound(state.attempt_number, advise(last[-1], statement))
             if deadline is not None:
                 bound = min(bound, max(0.0, deadline - self.clock()))
             return self.rng.uniform(0, bound) if self.jitter else bound
 
         def told(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome is not None else None
-            if before_retry is not None and error is not None and state.next_action is not None:
-                before_retry(error, state.next_action.sleep)
+            if before_retry is not None and state.next_action is not None:
+                before_retry(last[-1], state.next_action.sleep)
+
+        def pause(seconds: float) -> None:
+            while seconds > _SLICE and not stopped():
+                sleep(_SLICE)
+                seconds -= _SLICE
+            if not stopped():
+                sleep(seconds)
 
         retrying = tenacity.Retrying(
-            retry=wanted, wait=delay, stop=tenacity.stop_never, sleep=sleep, before_sleep=told, reraise=True
+            retry=wanted,
+            wait=delay,
+            stop=tenacity.stop_never,
+            sleep=sleep if stopped is _never else pause,
+            before_sleep=told,
+            reraise=True,
         )
-        result = retrying(attempt)
-        self.budget.give_back()
-        return result
+        try:
+            return retrying(again)
+        finally:
+            last.clear()
+
+
+def _never() -> bool:
+    return False

@@ -93,7 +93,7 @@ def test_a_cancelled_insert_ends_on_the_server(url: str, watch: sa.Engine, tag: 
 def test_a_cancelled_stream_ends_on_the_server(url: str, watch: sa.Engine, tag: str, rows: int) -> None:
     # The first block comes at once, each other one takes a fifth of a second.
     sql = (
-        f"SELECT number + {tag} FROM numbers(10000000) WHERE number < {rows} OR sleepEachRow({0.2 / rows}) = 0 "  # noqa: S608
+        f"SELECT number + {tag} FROM numbers(10000000) WHERE number < {rows} OR sleepEachRow({0.2 / rows}) = 0 "
         f"SETTINGS max_block_size = {rows}, max_threads = 1"
     )
 
@@ -117,7 +117,7 @@ def test_a_stream_given_up_ends_on_the_server(url: str, watch: sa.Engine, tag: s
     async def run() -> None:
         async with fresh(url, pool_size=1, max_overflow=0) as engine:
             async with engine.connect() as connection:
-                result = await connection.stream(sa.text(f"SELECT number + {tag} FROM numbers(1000000000000)"))  # noqa: S608
+                result = await connection.stream(sa.text(f"SELECT number + {tag} FROM numbers(1000000000000)"))
                 assert (await result.fetchone()) == (int(tag),)
             await gone(watch, tag)
             assert await ask(engine, "SELECT 42") == 42
@@ -233,7 +233,7 @@ def test_a_server_that_hangs_does_not_hold_up_a_cancelled_task(tmp_path: Path, d
 async def storm(url: str, watch: sa.Engine, tag: str, count: int) -> int:
     """Cancel ``count`` queries at random moments, four at a time; return how many were not yet done."""
     chance = random.Random(count)
-    sql = f"SELECT max(number) + :n FROM numbers({tag}, 10) WHERE sleepEachRow(0.01) = 0 SETTINGS max_block_size = 1"  # noqa: S608
+    sql = f"SELECT max(number) + :n FROM numbers({tag}, 10) WHERE sleepEachRow(0.01) = 0 SETTINGS max_block_size = 1"
     hits = 0
 
     async def one(engine: AsyncEngine, number: int) -> None:

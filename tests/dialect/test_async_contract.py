@@ -1,4 +1,4 @@
-"""The contract on async engines: each test of this directory that takes the shared ``engine``, unchanged.
+"""The contract on async engines: each test of this directory that works on the shared ``engine``, unchanged.
 
 A new module of contract tests joins by being there; :mod:`tests.dialect.conftest` runs them in the event loop.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from netra_chdb import create_async_engine
+from tests import conftest as everywhere
+from tests.dialect import conftest as here
 
 IN_LOOP = True
 
@@ -38,19 +40,33 @@ def contracts() -> Iterator[ModuleType]:
                 yield module
 
 
+def fixtures(module: ModuleType) -> dict[str, Callable[..., object]]:
+    """The fixtures that a module makes."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, _FIXTURE)}
+
+
+def works_on_engine(function: Callable[..., object], known: dict[str, Callable[..., object]]) -> bool:
+    """Whether ``engine`` is among what a test asks for, or what its fixtures ask for."""
+    asked = inspect.signature(function).parameters
+    return "engine" in asked or any(works_on_engine(known[name], known) for name in asked if name in known)
+
+
 def collected() -> dict[str, object]:
     """Their tests, and the fixtures that these use."""
+    shared = fixtures(everywhere) | fixtures(here)
     found: dict[str, object] = {}
     for module in contracts():
-        part: dict[str, object] = {}
-        for name, value in vars(module).items():
-            if isinstance(value, _FIXTURE):
-                assert name not in found, f"two contract modules have a fixture {name}"
-                part[name] = value
-            elif name.startswith("test_") and "engine" in inspect.signature(value).parameters:
-                part[f"{module.__name__.rpartition('.')[2]}__{name.removeprefix('test_')}"] = value
-        if any(name.startswith("test_") for name in part):
-            found |= part
+        own = fixtures(module)
+        tests = {
+            f"{module.__name__.rpartition('.')[2]}__{name.removeprefix('test_')}": value
+            for name, value in vars(module).items()
+            if name.startswith("test_") and works_on_engine(value, shared | own)
+        }
+        if tests:
+            # All modules' fixtures meet in this one.
+            taken = set(own) & (set(found) | set(shared))
+            assert not taken, f"{module.__name__} makes fixtures whose names are taken: {sorted(taken)}"
+            found |= own | tests
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
@@ -23,7 +25,7 @@ def test_text_that_is_known_beforehand(engine: sa.Engine) -> None:
         "toFixedString('ab', 3)": b"ab\0",
         "CAST('é' AS Enum8('é' = 1))": "é",
     }
-    columns = [sa.literal_column(sql, types.String).label(f"c{n}") for n, sql in enumerate(samples)]
+    columns: list[Any] = [sa.literal_column(sql, types.String).label(f"c{n}") for n, sql in enumerate(samples)]
     with engine.connect() as connection:
         assert list(connection.execute(sa.select(*columns)).one()) == list(samples.values())
 

@@ -36,15 +36,15 @@ def there(engine: sa.Engine, database: str) -> Iterator[sa.Connection]:
 
 
 @pytest.fixture
-def made(engine: sa.Engine, database: str, there: sa.Connection) -> tuple[sa.Inspector, sa.MetaData, str]:
+def found_again(engine: sa.Engine, database: str, there: sa.Connection) -> tuple[sa.Inspector, sa.MetaData, str]:
     """The sample's tables as the inspector and as autoload find them."""
     metadata = sa.MetaData()
     metadata.reflect(engine, schema=database)
     return sa.inspect(engine), metadata, database
 
 
-def test_kinds_of_default(made: tuple[sa.Inspector, sa.MetaData, str]) -> None:
-    inspector, metadata, database = made
+def test_kinds_of_default(found_again: tuple[sa.Inspector, sa.MetaData, str]) -> None:
+    inspector, metadata, database = found_again
     columns: dict[Any, Any] = {column["name"]: column for column in inspector.get_columns("visits", database)}
     table = metadata.tables[f"{database}.visits"]
     assert columns["site"]["default"] == "'main'"
@@ -59,8 +59,8 @@ def test_kinds_of_default(made: tuple[sa.Inspector, sa.MetaData, str]) -> None:
     assert "computed" not in columns["referrer"]
 
 
-def test_what_else_a_column_has(made: tuple[sa.Inspector, sa.MetaData, str]) -> None:
-    _, metadata, database = made
+def test_what_else_a_column_has(found_again: tuple[sa.Inspector, sa.MetaData, str]) -> None:
+    _, metadata, database = found_again
     table = metadata.tables[f"{database}.visits"]
     options: dict[Any, Any] = {column.name: column.dialect_options["clickhouse"] for column in table.c}
     assert options["at"]["codec"] == "Delta(8), ZSTD(1)"
@@ -71,8 +71,8 @@ def test_what_else_a_column_has(made: tuple[sa.Inspector, sa.MetaData, str]) -> 
     assert table.comment == "one row a visit; it's all here: 100%"
 
 
-def test_indexes_constraints_and_projections(made: tuple[sa.Inspector, sa.MetaData, str]) -> None:
-    inspector, metadata, database = made
+def test_indexes_constraints_and_projections(found_again: tuple[sa.Inspector, sa.MetaData, str]) -> None:
+    inspector, metadata, database = found_again
     table = metadata.tables[f"{database}.visits"]
     found: Any = inspector.get_indexes("visits", database)
     assert [(index["name"], index["column_names"]) for index in found] == [
@@ -81,7 +81,7 @@ def test_indexes_constraints_and_projections(made: tuple[sa.Inspector, sa.MetaDa
         ("ix_visit_id", ["visit_id"]),
     ]
     assert found[1]["expressions"] == ["lower(url)"]
-    options = {index.name: dict(index.dialect_options["clickhouse"]) for index in table.indexes}
+    options: Any = {index.name: dict(index.dialect_options["clickhouse"]) for index in table.indexes}
     assert options["ix_url"] == {"type": "tokenbf_v1(1024, 3, 0)", "granularity": 2}
     checks: Any = inspector.get_check_constraints("visits", database)
     assert [(check["name"], check.get("clickhouse_assume", False)) for check in checks] == [
@@ -101,8 +101,8 @@ def test_indexes_constraints_and_projections(made: tuple[sa.Inspector, sa.MetaDa
     assert sorted(map(str, declared)) == ["by_day", "by_url"]
 
 
-def test_a_dictionary(made: tuple[sa.Inspector, sa.MetaData, str], there: sa.Connection) -> None:
-    inspector, metadata, database = made
+def test_a_dictionary(found_again: tuple[sa.Inspector, sa.MetaData, str], there: sa.Connection) -> None:
+    inspector, metadata, database = found_again
     assert {"country_names", "prices"} <= set(inspector.get_table_names(database))
     assert inspector.get_pk_constraint("country_names", database)["constrained_columns"] == ["code"]
     table = metadata.tables[f"{database}.country_names"]

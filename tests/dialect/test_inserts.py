@@ -82,9 +82,9 @@ class Sent:
 
 
 def ways(table: sa.Table) -> list[tuple[str, Any, Any]]:
-    text = f"INSERT INTO {table.fullname} (a, b) VALUES (:a, :b)"  # noqa: S608
+    text = f"INSERT INTO {table.fullname} (a, b) VALUES (:a, :b)"
     spread = f"insert into {table.fullname}(a,\n b) values\n ( :a , :b ) "
-    driver = f"INSERT INTO {table.fullname} (a, b) VALUES (%(a)s, %(b)s)"  # noqa: S608
+    driver = f"INSERT INTO {table.fullname} (a, b) VALUES (%(a)s, %(b)s)"
     return [
         ("dicts", table.insert(), ROWS),
         ("values with dicts", table.insert().values(ROWS), None),
@@ -130,7 +130,7 @@ def test_one_row_is_a_block_too(engine: sa.Engine, database: str, monkeypatch: p
         sent = Sent(engine, monkeypatch)
         connection.execute(table.insert(), {"a": 1, "b": "x"})
         connection.execute(table.insert().values(a=2, b="y"))
-        connection.execute(sa.text(f"INSERT INTO {table.fullname} (a, b) VALUES (:a, :b)"), {"a": 3, "b": "z"})  # noqa: S608
+        connection.execute(sa.text(f"INSERT INTO {table.fullname} (a, b) VALUES (:a, :b)"), {"a": 3, "b": "z"})
         assert (sent.blocks, sent.texts) == ([1, 1, 1], [])
         assert connection.execute(sa.select(table.c.b).order_by(table.c.a)).scalars().all() == [
             "x",

@@ -150,7 +150,7 @@ def test_settings_and_token_reach_an_insert(engine: sa.Engine, driver: str) -> N
         for token in ("one", "one", "two"):
             options = {"settings": {"insert_deduplication_token": token, "async_insert": 0}}
             connection.execute(insert.execution_options(**options), [{"a": 1}, {"a": 2}])
-        assert connection.scalar(sa.text(f"SELECT count() FROM {table}")) == 4  # noqa: S608
+        assert connection.scalar(sa.text(f"SELECT count() FROM {table}")) == 4
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def one(
     return Case(
         name,
         lambda s, v: select(s.e.user, build(s.e, v)).final().group_by(s.e.user).order_by(s.e.user),
-        f"SELECT user, {plain} FROM {{db}}.events FINAL GROUP BY user ORDER BY user",  # noqa: S608
+        f"SELECT user, {plain} FROM {{db}}.events FINAL GROUP BY user ORDER BY user",
         ((first, literal(first)), (second, literal(second))),
         plain.split("(")[0] + "(",
         same=same,
@@ -41,7 +41,7 @@ def each(build: Callable[[Any, Any], Any], plain: str, first: Any, second: Any, 
     return Case(
         plain.replace("{v}", "v"),
         lambda s, v: select(s.e.id, build(s.e, v)).final().order_by(s.e.id),
-        f"SELECT id, {plain} FROM {{db}}.events FINAL ORDER BY id",  # noqa: S608
+        f"SELECT id, {plain} FROM {{db}}.events FINAL ORDER BY id",
         ((first, literal(first)), (second, literal(second))),
         "",
         **options,

@@ -34,7 +34,7 @@ def _join(words: str, **options: Any) -> Case:
     return Case(
         words,
         build,
-        f"SELECT {', '.join(names)} "  # noqa: S608
+        f"SELECT {', '.join(names)} "
         f"FROM {{db}}.events AS e {words} JOIN {{db}}.prices AS p "
         f"ON e.user = p.user AND p.price > {{v}} ORDER BY {', '.join(names)} SETTINGS join_use_nulls = 1",
         ((17, "17"), (18, "18")),

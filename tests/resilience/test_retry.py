@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import random
 import socket
 import threading
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netra_chdb.errors import Advice, ConfigError, Outcome, Statement, advise, classify
-from netra_chdb.resilience.retry import RetryBudget, RetryPolicy
+from netra_chdb.resilience.retry import RetryBudget, RetryPolicy, process_budget
 
 
 class Failure(Exception):
@@ -92,6 +93,7 @@ def test_without_a_code_the_line_decides() -> None:
     assert advise(ConnectionResetError(), Statement.OTHER) is Advice.NO
     assert advise(ConnectionResetError(), Statement.READ) is Advice.RETRY
     assert advise(EOFError(), Statement.BATCH) is Advice.SETTLE
+    assert advise(http.client.IncompleteRead(b""), Statement.READ) is Advice.RETRY
     assert advise(ValueError(), Statement.READ) is Advice.NO
     assert classify(ImportError()) is Outcome.PERMANENT
 
@@ -190,12 +192,45 @@ def test_before_a_retry_the_listener_is_told() -> None:
     assert told == [(error, 1.0)]
 
 
+def test_the_budget_of_the_process_is_one() -> None:
+    assert process_budget(77) is process_budget(77)
+    assert process_budget(77).capacity == 77
+
+
+def test_who_is_stopped_sleeps_no_longer_and_tries_no_more() -> None:
+    clock = Clock()
+    error = Failure(202)
+    attempt = failing(error, Failure(202))
+    policy = RetryPolicy(jitter=False, initial_delay=10, clock=clock)
+    with pytest.raises(Failure) as caught:
+        policy.run(attempt, statement=Statement.READ, sleep=clock.sleep, stopped=lambda: clock.now >= 1003)
+    assert caught.value is error
+    assert len(attempt.calls) == 1
+    assert sum(clock.slept) == 3.0
+
+
+def test_who_is_stopped_before_takes_nothing_of_the_budget() -> None:
+    policy = RetryPolicy()
+    with pytest.raises(Failure):
+        policy.run(failing(Failure(202)), statement=Statement.READ, stopped=lambda: True)
+    assert policy.budget.tokens == 500
+
+
 def test_what_is_no_exception_is_not_caught() -> None:
     with pytest.raises(KeyboardInterrupt):
         RetryPolicy().run(failing(KeyboardInterrupt()), statement=Statement.READ)
 
 
-@pytest.mark.parametrize("wrong", [{"max_attempts": 0}, {"exponential_base": 0.5}, {"initial_delay": 50.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_attempts": 0},
+        {"exponential_base": 0.5},
+        {"initial_delay": 50.0},
+        {"attempt_timeout": 0.0},
+        {"connect_within": -1.0},
+    ],
+)
 def test_a_wrong_policy_says_so(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="retry: "):
         RetryPolicy(**wrong)

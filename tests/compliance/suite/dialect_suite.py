@@ -193,7 +193,7 @@ class ComponentReflectionTest(sqlalchemy_suite.ComponentReflectionTest):
             kind, engine = "VIEW", ""
             if name == "dingalings":
                 kind, engine = "MATERIALIZED VIEW", " ENGINE = MergeTree ORDER BY dingaling_id"
-            create = f"CREATE {kind} {prefix}{name}_v{engine} AS SELECT * FROM {prefix}{name}"  # noqa: S608
+            create = f"CREATE {kind} {prefix}{name}_v{engine} AS SELECT * FROM {prefix}{name}"
             event.listen(metadata, "after_create", sa.DDL(create))
             event.listen(metadata, "before_drop", sa.DDL(f"DROP VIEW {prefix}{name}_v SYNC"))
 
