@@ -12,6 +12,7 @@ import functools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -41,11 +42,62 @@ class Batch:
         created_at: aware UTC, to the millisecond; a column of each row.
     """
 
-    table: sa.Table
+    table: sa.TableClause
     columns: tuple[str, ...]
     data: tuple[tuple[Any, ...], ...]
     batch_id: uuid.UUID
     created_at: dt.datetime
+
+    @classmethod
+    def of(
+        cls,
+        table: sa.TableClause,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        batch_id: uuid.UUID | None = None,
+        created_at: dt.datetime | None = None,
+    ) -> Batch:
+        """Freeze rows; see :meth:`of_columns`."""
+        return cls.of_columns(table, columns, list(zip(*rows, strict=True)), batch_id=batch_id, created_at=created_at)
+
+    @classmethod
+    def of_columns(
+        cls,
+        table: sa.TableClause,
+        columns: Sequence[str],
+        data: Sequence[Sequence[Any]],
+        *,
+        batch_id: uuid.UUID | None = None,
+        created_at: dt.datetime | None = None,
+    ) -> Batch:
+        """Freeze columns of values.
+
+        Args:
+            table: the table.
+            columns: the columns' names, without the two that a batch sets itself.
+            data: for each column, values that the table accepts.
+            batch_id: the batch's identity; by default a new one.
+            created_at: when it was frozen; by default now.
+
+        Raises:
+            ValueError: there are no rows, or more than ``BATCH_ROWS``.
+        """
+        rows = len(data[0]) if data else 0
+        if not 0 < rows <= BATCH_ROWS:
+            raise ValueError(f"a batch has 1 to {BATCH_ROWS} rows, not {rows}")
+        batch_id, created_at = batch_id or uuid.uuid4(), created_at or now()
+        own = ((created_at,) * rows, (batch_id,) * rows)
+        return cls(table, (*columns, *_SET_HERE), (*map(tuple, data), *own), batch_id, created_at)
+
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """The columns without those that the batch sets."""
+        return self.columns[: -len(_SET_HERE)]
+
+    def own_rows(self) -> list[tuple[Any, ...]]:
+        """The rows as they were given to :meth:`of`."""
+        return list(zip(*self.data[: -len(_SET_HERE)], strict=True))
 
     @property
     def rows(self) -> int:
@@ -69,6 +121,7 @@ class RowChecker:
         self.table = table
         self._columns = [column for column in table.columns if column.computed is None]
         self._names = [column.name for column in self._columns]
+        self._own = tuple(name for name in self._names if name not in _SET_HERE)
         self._rules: dict[str, Rule] = {
             column.name: rule_for(column.type, nullable=bool(column.nullable)) for column in self._columns
         }
@@ -96,9 +149,7 @@ class RowChecker:
         """
         values: list[Any] = []
         problems: list[RowProblem] = []
-        for name in self._names:
-            if name in _SET_HERE:
-                continue
+        for name in self._own:
             value = row.get(name, _MISSING)
             if value is _MISSING:
                 if name in self._constants:
@@ -125,38 +176,89 @@ class RowChecker:
                 problems.append(RowProblem(index, name, shown(row[name]), "is set when a batch is frozen"))
         return values, problems
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the values that :meth:`check` returns."""
+        return self._own
+
     def freeze(self, rows: Sequence[Sequence[Any]]) -> Batch:
         """Freeze rows that :meth:`check` has accepted into one batch.
 
         Raises:
             ValueError: there are no rows, or more than ``BATCH_ROWS``.
         """
-        if not 0 < len(rows) <= BATCH_ROWS:
-            raise ValueError(f"a batch has 1 to {BATCH_ROWS} rows, not {len(rows)}")
-        batch_id, created_at = uuid.uuid4(), now()
-        names = [name for name in self._names if name not in _SET_HERE]
-        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-        columns["created_at"] = (created_at,) * len(rows)
-        columns["batch_id"] = (batch_id,) * len(rows)
-        ordered = [name for name in self._names if name in columns]
-        return Batch(self.table, tuple(ordered), tuple(columns[name] for name in ordered), batch_id, created_at)
+        return Batch.of(self.table, self._own, rows)
 
-    def batches(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Batch]:
+    def sort(self, data: Any) -> tuple[list[Batch], list[Mapping[str, Any]], InvalidRow]:
+        """Check all rows of ``data``, in any of the forms that :func:`to_rows` takes.
+
+        Returns:
+            Batches of the good rows, the bad rows as they came, and what is wrong with these (perhaps nothing).
+        """
+        found = to_rows(data)
+        rows = found if isinstance(found, list) else list(found)
+        columns = self._checked_columns(rows) if rows else []
+        bad: list[Mapping[str, Any]] = []
+        problems: list[RowProblem] = []
+        if columns is None:
+            good = []
+            for index, row in enumerate(rows):
+                values, wrong = self.check(index, row)
+                if wrong:
+                    problems += wrong
+                    bad.append(row)
+                else:
+                    good.append(values)
+            columns = list(zip(*good, strict=True))
+        count = len(columns[0]) if columns else 0
+        batches = [
+            Batch.of_columns(self.table, self._own, [column[start : start + BATCH_ROWS] for column in columns])
+            for start in range(0, count, BATCH_ROWS)
+        ]
+        return batches, bad, InvalidRow(self.table.fullname, problems)
+
+    def _checked_columns(self, rows: Sequence[Mapping[str, Any]]) -> list[Sequence[Any]] | None:
+        """Check rows column by column, which takes a fraction of the time; None when any of them is bad."""
+        given = set(chain.from_iterable(rows))
+        if not given <= set(self._own):
+            return None
+        columns: list[Sequence[Any]] = []
+        for name in self._own:
+            rule, default = self._rules[name], self._defaults.get(name)
+            if name not in given and name in self._constants:
+                columns.append((self._constants[name],) * len(rows))
+                continue
+            try:
+                if name not in given or any(name not in row for row in rows):
+                    columns.append([self._value(row, name, rule, default) for row in rows])
+                else:
+                    columns.append([rule(row[name]) for row in rows])
+            except ValueError:
+                return None
+            if name == "user_id" and "" in columns[-1]:
+                return None
+        return columns
+
+    def _value(self, row: Mapping[str, Any], name: str, rule: Rule, default: Callable[[], Any] | None) -> Any:
+        value = row.get(name, _MISSING)
+        if value is _MISSING:
+            if name in self._constants:
+                return self._constants[name]
+            if default is None:
+                raise ValueError("is required")
+            value = default()
+        return rule(value)
+
+    def batches(self, rows: Any) -> Iterator[Batch]:
         """Check all ``rows``, then freeze them into batches.
 
         Raises:
             InvalidRow: some rows cannot be stored; every problem of every row, and no batch at all.
         """
-        accepted: list[list[Any]] = []
-        problems: list[RowProblem] = []
-        for index, row in enumerate(rows):
-            values, found = self.check(index, row)
-            problems += found
-            accepted.append(values)
-        if problems:
-            raise InvalidRow(self.table.fullname, problems)
-        for start in range(0, len(accepted), BATCH_ROWS):
-            yield self.freeze(accepted[start : start + BATCH_ROWS])
+        batches, _, invalid = self.sort(rows)
+        if invalid.problems:
+            raise invalid
+        yield from batches
 
 
 def to_rows(data: Any) -> Iterable[Mapping[str, Any]]:

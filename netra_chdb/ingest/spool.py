@@ -1,0 +1,288 @@
+"""The spool: a durable queue of rows on this machine's disk, on their way to ClickHouse.
+
+What is in it: **entries**, rows of one table in the order in which they came; **batches**, frozen out of a range of
+entries (or, for an insert on its way, without any), with what was sent of them, under which token and when;
+**quarantine**, rows that ClickHouse will never accept. It is safe for several threads and processes; one of them at
+a time may drain it. Nothing in here connects to ClickHouse.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from netra_chdb.errors import SpoolFull
+from netra_chdb.ingest.batch import BATCH_ROWS, Batch
+from netra_chdb.ingest.encoding import encode
+from netra_chdb.ingest.group_commit import GroupCommit
+from netra_chdb.ingest.locks import FileLock
+from netra_chdb.ingest.queued import Attempt, State, to_ticks
+from netra_chdb.ingest.spool_file import SpoolFile
+
+__all__ = ["Spool"]
+
+
+#: Bytes of room with which not each write looks how much there is, but each of so many.
+_AMPLE: Final = 64 * 1024**2
+_LOOK_EACH: Final = 64
+
+
+class _Ticket:
+    """One caller's entry, while it waits for the commit that several share."""
+
+    __slots__ = ("entry", "error", "shape")
+
+    def __init__(self, shape: tuple[str, str, tuple[str, ...]], rows: int, payload: str) -> None:
+        self.shape = shape
+        self.entry = (rows, zlib.crc32(payload.encode()), payload)
+        self.error: SpoolFull | None = None
+
+
+class Spool:
+    """The spool of one directory.
+
+    Args:
+        directory: where it is; made when it is missing.
+        max_bytes: how large it may get on disk; the log that SQLite keeps beside (some megabytes) comes on top.
+
+    Raises:
+        ConfigError: nothing can be kept in the directory.
+        NetraError: its format is newer than this version of netra_chdb.
+    """
+
+    def __init__(self, directory: Path, *, max_bytes: int = 10 * 1024**3) -> None:
+        self.directory = directory
+        self.max_bytes = max_bytes
+        self.file = SpoolFile(directory)
+        self.drainer = FileLock(self.file.directory / "drain.lock")
+        self._owner: tuple[int, str, FileLock] | None = None
+        self._group = GroupCommit[_Ticket](lambda group: self.write(lambda connection: self._insert(connection, group)))
+        self._checked = 0
+        self._room = 0
+        self._shapes: dict[tuple[str, str, tuple[str, ...]], int] = {}
+        self._shapes_of = 0
+        self._owner_lock = threading.Lock()
+
+    # -- rows come in --------------------------------------------------------
+
+    def append(self, table: sa.TableClause, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Keep rows; they are on disk when this returns. Callers in several threads share one write to the disk.
+
+        Args:
+            table: their table.
+            columns: the columns of ``rows``.
+            rows: values that the table accepts, up to ``BATCH_ROWS``.
+
+        Raises:
+            SpoolFull: there is no room; nothing was kept.
+            sqlalchemy.exc.DBAPIError: the disk failed; nothing was kept.
+        """
+        if not 0 < len(rows) <= BATCH_ROWS:
+            raise ValueError(f"an entry has 1 to {BATCH_ROWS} rows, not {len(rows)}")
+        ticket = _Ticket((str(table.schema or ""), table.name, tuple(columns)), len(rows), encode(rows))
+        self._group.submit(ticket)
+        if ticket.error is not None:
+            raise ticket.error
+
+    def write(self, run: Callable[[sa.Connection], Any]) -> None:
+        """Write what means the same on an empty file; see :meth:`SpoolFile.write`."""
+        try:
+            self.file.write(run, again=True)
+        except BaseException:
+            self._shapes.clear()  # what the failed transaction had made is not there
+            raise
+
+    def _insert(self, connection: sa.Connection, group: list[_Ticket]) -> None:
+        self._look_for_room(connection)
+        fitting = []
+        for ticket in group:
+            size = len(ticket.entry[2])
+            if size > self._room:
+                ticket.error = self._full(self.max_bytes - self._room, size)
+                continue
+            ticket.error = None
+            self._room -= size
+            fitting.append((self.shape(connection, *ticket.shape), *ticket.entry))
+        if fitting:
+            # The driver's own cursor: SQLAlchemy's costs as much as the write to the disk.
+            connection.connection.cursor().executemany(
+                "INSERT INTO entries (shape, rows, checksum, payload) VALUES (?, ?, ?, ?)", fitting
+            )
+
+    def _look_for_room(self, connection: sa.Connection) -> None:
+        # Others write here as well, and pages are more than their text: near the limit each write looks.
+        self._checked += 1
+        if self._room > _AMPLE and self._checked % _LOOK_EACH:
+            return
+        cursor = connection.connection.cursor()
+        pages, free, size = (
+            cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        self._room = self.max_bytes - (pages - free) * size
+
+    def _full(self, used: int, size: int) -> SpoolFull:
+        return SpoolFull(
+            f"the spool in {str(self.directory)!r} holds {used} bytes of {self.max_bytes} (spool_max_bytes), and "
+            f"{size} more do not fit; nothing was accepted. It empties when ClickHouse answers again "
+            "(`netra-chdb spool status`); spool_max_bytes or another spool_dir gives it room"
+        )
+
+    def shape(self, connection: sa.Connection, schema: str, name: str, columns: tuple[str, ...]) -> int:
+        """Return the number of a table's name and columns, inside a :meth:`write`."""
+        if self._shapes_of != self.file.generation:
+            self._shapes, self._shapes_of = {}, self.file.generation
+        key = (schema, name, columns)
+        if (known := self._shapes.get(key)) is not None:
+            return known
+        values = (schema, name, json.dumps(columns))
+        found = connection.exec_driver_sql(
+            'SELECT id FROM shapes WHERE "schema" = ? AND name = ? AND columns = ?', values
+        ).scalar()
+        if found is not None:
+            self._shapes[key] = int(found)
+            return int(found)
+        made = connection.exec_driver_sql('INSERT INTO shapes ("schema", name, columns) VALUES (?, ?, ?)', values)
+        return int(made.lastrowid)
+
+    def keep(self, batch: Batch, state: State, attempt: Attempt, *, reason: str) -> None:
+        """Keep a batch that is frozen already, rows and all; its intent goes.
+
+        Raises:
+            SpoolFull: there is no room; nothing was kept.
+        """
+        payload = encode(batch.own_rows())
+        shape = (str(batch.table.schema or ""), batch.table.name, batch.own_columns)
+        ticket = _Ticket(shape, batch.rows, payload)
+
+        def run(connection: sa.Connection) -> None:
+            self._insert(connection, [ticket])
+            if ticket.error is not None:
+                raise ticket.error
+            entry = connection.exec_driver_sql("SELECT max(id) FROM entries").scalar_one()
+            connection.exec_driver_sql("DELETE FROM batches WHERE batch_id = ?", (str(batch.batch_id),))
+            number = self.shape(connection, *shape)
+            place, suspect = (entry, entry, 0), state == "sent"
+            self.insert_batch(connection, batch, number, place, state, attempt, suspect=suspect, reason=reason)
+
+        self.write(run)
+
+    @staticmethod
+    def insert_batch(
+        connection: sa.Connection,
+        batch: Batch,
+        shape: int,
+        place: tuple[int | None, int | None, int],
+        state: State,
+        attempt: Attempt,
+        *,
+        suspect: bool = False,
+        reason: str | None = None,
+        owner: str | None = None,
+    ) -> int:
+        created_at = to_ticks(batch.created_at)
+        made = connection.exec_driver_sql(
+            'INSERT INTO batches (batch_id, shape, created_at, rows, "first", "last", skip, state, suspect, token, '
+            "query_id, sent_at, attempts, reason, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(str(batch.batch_id), shape, created_at, batch.rows, *place, state, suspect, attempt.token),
+                *(attempt.query_id, time.time(), int(state == "sent"), reason, owner),
+            ),
+        )
+        return int(made.lastrowid)
+
+    # -- inserts on their way ------------------------------------------------
+
+    def intend(self, batch: Batch, attempt: Attempt) -> None:
+        """Note that a batch is about to be sent whose rows are not in here.
+
+        Should this process die over it, whoever drains next finds out what became of it, and mends the summaries.
+        """
+        owner = self._owned()
+
+        def run(connection: sa.Connection) -> None:
+            shape = self.shape(connection, str(batch.table.schema or ""), batch.table.name, batch.own_columns)
+            self.insert_batch(connection, batch, shape, (None, None, 0), "sent", attempt, owner=owner)
+
+        self.write(run)
+
+    def forget(self, batch: Batch) -> None:
+        """Strike out the intent of a batch whose fate is known."""
+        self.write(
+            lambda connection: connection.exec_driver_sql(
+                "DELETE FROM batches WHERE batch_id = ?", (str(batch.batch_id),)
+            )
+        )
+
+    def abandon(self, batch: Batch) -> None:
+        """Leave it to who drains next to find out what became of an insert."""
+        self.write(
+            lambda connection: connection.exec_driver_sql(
+                "UPDATE batches SET owner = NULL WHERE batch_id = ?", (str(batch.batch_id),)
+            )
+        )
+
+    def _owned(self) -> str:
+        """Return this process's name, and hold the lock that says that it lives."""
+        with self._owner_lock:
+            if self._owner is None or self._owner[0] != os.getpid():
+                name, lock = self._new_owner()
+                self._owner = (os.getpid(), name, lock)
+            return self._owner[1]
+
+    def _new_owner(self) -> tuple[str, FileLock]:
+        while True:
+            name = uuid.uuid4().hex
+            lock = FileLock(self._owner_file(name))
+            lock.acquire()
+            # Somebody who tidied up may have been between this file's making and its locking.
+            if lock.path.exists():
+                return name, lock
+            lock.close()
+
+    def _owner_file(self, name: str) -> Path:
+        return self.file.directory / f"owner-{name}.lock"
+
+    def tidy(self, owners: Collection[str | None]) -> None:
+        """Remove the locks of processes that are gone, except of those in ``owners``."""
+        for path in self.file.directory.glob("owner-*.lock"):
+            name = path.stem.removeprefix("owner-")
+            if name not in owners and (self._owner is None or name != self._owner[1]):
+                lock = FileLock(path)
+                if lock.acquire(wait=False):
+                    path.unlink(missing_ok=True)
+                lock.close()
+
+    def is_orphan(self, owner: str | None) -> bool:
+        """Whether the process that was sending an insert is gone."""
+        if owner is None:
+            return True
+        if self._owner is not None and owner == self._owner[1]:
+            return False
+        path = self._owner_file(owner)
+        if not path.exists():
+            return True
+        lock = FileLock(path)
+        try:
+            return lock.acquire(wait=False)
+        finally:
+            lock.close()
+
+    # -- close ---------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the files; the rows stay. A second call does nothing."""
+        self.file.close()
+        self.drainer.close()
+        own, self._owner = self._owner, None
+        if own is not None:
+            own[2].path.unlink(missing_ok=True)
+            own[2].close()

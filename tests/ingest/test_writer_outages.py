@@ -1,0 +1,394 @@
+"""The writer when ClickHouse, or the writer's own process, dies under it: nothing lost, nothing twice, sums exact."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from netra_chdb import DataAccess
+from netra_chdb.ingest.backlog import Backlog
+from netra_chdb.ingest.batch import Batch, RowChecker
+from netra_chdb.ingest.queued import Attempt
+from netra_chdb.ingest.send import send
+from netra_chdb.ingest.writer import Writer
+from netra_chdb.models.analytics import PerformanceMetric, UserMetricsSummary
+from tests.conftest import started
+from tests.ingest.chaos import access, assert_summaries, ids, metric, writer_on
+from tests.proxy import Proxy
+from tests.servers import ModernServer
+
+TABLE: sa.Table = PerformanceMetric.__table__
+TARGET: sa.Table = UserMetricsSummary.__table__
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModernServer]:
+    """A server that a test may kill, if it starts it again."""
+    for server in started(ModernServer(tmp_path_factory.mktemp("chaos"))):
+        with access(server.url("chhttp")) as data:
+            data.initialize()
+        yield server
+
+
+@pytest.fixture(params=["chhttp", "chnative"])
+def driver(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def proxy(server: ModernServer, driver: str) -> Iterator[Proxy]:
+    with Proxy(server.http_port if driver == "chhttp" else server.tcp_port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def url(server: ModernServer, driver: str, proxy: Proxy) -> str:
+    return server.url(driver, port=proxy.port, send_receive_timeout=2, connect_timeout=2)
+
+
+@pytest.fixture
+def data(url: str) -> Iterator[DataAccess]:
+    with access(url) as data:
+        yield data
+
+
+@pytest.fixture
+def make_writer(data: DataAccess, tmp_path: Path) -> Iterator[Callable[..., Writer]]:
+    made: list[Writer] = []
+
+    def make(**options: Any) -> Writer:
+        made.append(writer_on(data.engine, tmp_path / "spool", **options))
+        return made[-1]
+
+    yield make
+    for writer in made:
+        writer.close()
+        writer.spool.close()
+
+
+@pytest.fixture
+def writer(make_writer: Callable[..., Writer]) -> Writer:
+    return make_writer()
+
+
+def assert_exact(data: DataAccess, user_id: str, numbers: Any) -> None:
+    found = ids(data.engine, user_id)
+    assert sorted(found) == sorted(numbers)
+    assert set(found.values()) <= {1}, "rows that are there twice"
+    condition = PerformanceMetric.user_id == user_id
+    assert_summaries(data.engine, PerformanceMetric, condition, of=lambda target: target.user_id == user_id)
+
+
+def rows(user_id: str, *numbers: int) -> list[dict[str, Any]]:
+    return [metric(user_id, number) for number in numbers]
+
+
+def frozen(user_id: str, *numbers: int) -> Batch:
+    checker = RowChecker(TABLE)
+    return checker.freeze([checker.check(0, row)[0] for row in rows(user_id, *numbers)])
+
+
+def test_an_outage_is_waited_for_on_disk(server: ModernServer, writer: Writer, data: DataAccess, user_id: str) -> None:
+    writer.insert(PerformanceMetric, rows(user_id, 0, 1))
+    server.kill()
+    try:
+        receipt = writer.insert(PerformanceMetric, rows(user_id, 2, 3, 4))
+        assert receipt.state == "spooled"
+        for number in range(5, 30):
+            writer.record(PerformanceMetric, metric(user_id, number))
+    finally:
+        server.start()
+    writer.flush()
+    assert_exact(data, user_id, range(30))
+    with data.engine.connect() as connection:
+        found = connection.execute(
+            sa.select(sa.distinct(PerformanceMetric.batch_id)).where(
+                PerformanceMetric.user_id == user_id, PerformanceMetric.metric_id == "3"
+            )
+        ).scalar_one()
+    assert str(found) == receipt.batch_id, "the batch of the receipt"
+
+
+def test_an_answer_that_is_lost_is_found_out(
+    server: ModernServer, proxy: Proxy, writer: Writer, data: DataAccess, user_id: str
+) -> None:
+    for number in range(3):
+        proxy.drop_answer(
+            b"INSERT INTO",
+            lambda n=number: (
+                server.query(  # type: ignore[misc]
+                    f"SELECT count() FROM netra_analytics.performance_metrics WHERE user_id = '{user_id}' "
+                    f"AND metric_id = '{n}'"
+                )
+                == "1"
+            ),
+        )
+        assert writer.insert(PerformanceMetric, rows(user_id, number)).state == "spooled"
+    writer.flush()
+    assert_exact(data, user_id, range(3))
+
+
+def test_a_server_that_hangs_takes_a_batch_once(
+    server: ModernServer, writer: Writer, data: DataAccess, user_id: str
+) -> None:
+    writer.insert(PerformanceMetric, rows(user_id, 0))
+    server.pause()
+    try:
+        assert writer.insert(PerformanceMetric, rows(user_id, 1, 2)).state == "spooled"
+        writer.record(PerformanceMetric, metric(user_id, 3))
+    finally:
+        server.resume()
+    writer.flush()
+    assert_exact(data, user_id, range(4))
+
+
+# -- what a crash of the server leaves behind: told by queries, the same on each driver ----
+
+
+def lose_rows(data: DataAccess, table: sa.Table, user_id: str) -> None:
+    """Leave the token's entry without its rows, as a server that dies between the two does."""
+    with data.engine.connect() as connection:
+        connection.execute(
+            sa.text(f"ALTER TABLE {table.fullname} DELETE WHERE user_id = :user_id SETTINGS mutations_sync = 2"),
+            {"user_id": user_id},
+        )
+
+
+@pytest.mark.parametrize("driver", ["chhttp"])
+def test_a_token_without_its_part_does_not_swallow_the_batch(writer: Writer, data: DataAccess, user_id: str) -> None:
+    batch = frozen(user_id, *range(10))
+    attempt = Attempt(batch.token)
+    with data.engine.connect() as connection:
+        send(connection, batch, attempt)
+        lose_rows(data, TABLE, user_id)
+        lose_rows(data, TARGET, user_id)
+        send(connection, batch, Attempt(batch.token))
+        assert not ids(data.engine, user_id), "the plain resend is acknowledged and dropped"
+        lose_rows(data, TARGET, user_id)
+    writer.spool.keep(batch, "sent", attempt, reason="the server died")
+    writer.start()
+    writer.flush()
+    assert_exact(data, user_id, range(10))
+
+
+@pytest.mark.parametrize("driver", ["chhttp"])
+@pytest.mark.parametrize("payload", [True, False], ids=["spooled", "in flight"])
+@pytest.mark.parametrize("phantom", [True, False], ids=["entry without part", "nothing"])
+def test_a_summary_that_lacks_the_batch_gets_it(
+    writer: Writer, data: DataAccess, user_id: str, payload: bool, phantom: bool
+) -> None:
+    writer.insert(PerformanceMetric, rows(user_id, 100, 101))
+    batch = frozen(user_id, *range(10))
+    attempt = Attempt(batch.token)
+    with data.engine.connect() as connection:
+        if phantom:
+            send(connection, batch, attempt)
+            lose_rows(data, TARGET, user_id)
+            connection.execute(  # what was there before
+                sa.text(
+                    f"INSERT INTO {TARGET.fullname} SELECT user_id, toDate(timestamp), metric_type, count(), "
+                    "avgState(value), max(value), min(value), sum(total_tokens), toDate(created_at) "
+                    f"FROM {TABLE.fullname} WHERE user_id = :user_id AND batch_id != :batch_id "
+                    "GROUP BY user_id, toDate(timestamp), metric_type, toDate(created_at)"
+                ),
+                {"user_id": user_id, "batch_id": str(batch.batch_id)},
+            )
+        else:
+            connection.execute(sa.text("DETACH TABLE netra_analytics.mv_user_metrics_summary"))
+            try:
+                send(connection, batch, attempt)
+            finally:
+                connection.execute(sa.text("ATTACH TABLE netra_analytics.mv_user_metrics_summary"))
+    if payload:
+        writer.spool.keep(batch, "sent", attempt, reason="the server died")
+    else:
+        writer.spool.intend(batch, attempt)
+        writer.spool.abandon(batch)
+    writer.start()
+    writer.flush()
+    assert_exact(data, user_id, [100, 101, *range(10)])
+
+
+@pytest.mark.parametrize("driver", ["chhttp"])
+def test_of_several_batches_the_one_that_lacks_is_found(writer: Writer, data: DataAccess, user_id: str) -> None:
+    batches = [frozen(user_id, *range(start, start + 9)) for start in range(0, 45, 9)]
+    with data.engine.connect() as connection:
+        for place, batch in enumerate(batches):
+            view = "netra_analytics.mv_user_metrics_summary"
+            if place in (1, 3):
+                connection.execute(sa.text(f"DETACH TABLE {view}"))
+            try:
+                send(connection, batch, Attempt(batch.token))
+            finally:
+                if place in (1, 3):
+                    connection.execute(sa.text(f"ATTACH TABLE {view}"))
+            writer.spool.intend(batch, Attempt(batch.token))
+            writer.spool.abandon(batch)
+    writer.start()
+    writer.flush()
+    assert_exact(data, user_id, range(45))
+
+
+@pytest.mark.parametrize("driver", ["chhttp"])
+def test_an_insert_in_flight_that_never_arrived_is_forgotten(writer: Writer, data: DataAccess, user_id: str) -> None:
+    batch = frozen(user_id, 1)
+    writer.spool.intend(batch, Attempt(batch.token))
+    writer.spool.abandon(batch)
+    writer.start()
+    writer.flush()
+    assert_exact(data, user_id, [])
+    assert Backlog(writer.spool).loose() == []
+
+
+@pytest.fixture
+def small_window(server: ModernServer) -> Iterator[None]:
+    tables = (TABLE.fullname, TARGET.fullname)
+    for table in tables:
+        server.query(f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 3")
+    yield
+    for table in tables:
+        server.query(f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 10000")
+
+
+@pytest.mark.parametrize("driver", ["chhttp"])
+def test_a_backlog_beyond_the_window_is_exact(
+    server: ModernServer,
+    proxy: Proxy,
+    make_writer: Callable[..., Writer],
+    data: DataAccess,
+    user_id: str,
+    small_window: None,
+) -> None:
+    writer = make_writer(flush_rows=5)
+    server.kill()
+    try:
+        for number in range(250):
+            writer.record(PerformanceMetric, metric(user_id, number))
+    finally:
+        server.start()
+    stop = threading.Event()
+
+    def cut() -> None:
+        while not stop.wait(0.05):
+            proxy.cut()
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    time.sleep(1)
+    stop.set()
+    cutter.join()
+    writer.flush()
+    assert_exact(data, user_id, range(250))
+
+
+# -- the writer's process dies ---------------------------------------------------
+
+
+def load(url: str, directory: Path, user_id: str, start: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.ingest.chaos", "load", url, str(directory), user_id, str(start)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_and_kill(url: str, directory: Path, user_id: str, start: int, upset: Callable[[], None]) -> set[int]:
+    """Run a writer for a while, kill it, and return what it was told is safe."""
+    process = load(url, directory, user_id, start)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        upset()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        told, _ = process.communicate()
+    complete = told[: told.rfind("\n") + 1]
+    return {int(number) for number in complete.split()}
+
+
+def check_after_crashes(data: DataAccess, writer: Writer, user_id: str, told: set[int], crashes: int) -> None:
+    writer.start()
+    writer.flush(timeout=120)
+    found = ids(data.engine, user_id)
+    assert told <= set(found), f"lost: {sorted(told - set(found))[:20]}"
+    # In flight when it died: one record, or one insert of thirty rows, whole or not at all.
+    assert len(set(found) - told) <= 31 * crashes
+    assert_exact(data, user_id, list(found))
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+def test_a_writer_that_is_killed_loses_nothing(
+    data: DataAccess, url: str, writer: Writer, tmp_path: Path, user_id: str, rounds: int
+) -> None:
+    told: set[int] = set()
+    for number in range(rounds):
+        told |= run_and_kill(url, tmp_path / "spool", user_id, number * 1_000_000, lambda: time.sleep(random.random()))
+    check_after_crashes(data, writer, user_id, told, rounds)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])])
+def test_an_embedded_engine_that_dies_with_its_writer_loses_nothing(tmp_path: Path, user_id: str, rounds: int) -> None:
+    pytest.importorskip("chdb")
+    url, directory = f"clickhouse+chdb:///{tmp_path}/netra.chdb", tmp_path / "spool"
+    told: set[int] = set()
+    for number in range(rounds):
+        told |= run_and_kill(url, directory, user_id, number * 1_000_000, lambda: time.sleep(random.random()))
+    command = [sys.executable, "-m", "tests.ingest.chaos", "check", url, str(directory), user_id, "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [int(number) for number in done.stdout.split()]
+    assert len(found) == len(set(found)), "rows that are there twice"
+    assert told <= set(found)
+    assert len(set(found) - told) <= 31 * rounds
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])])
+def test_a_server_that_is_killed_stopped_and_cut_off_loses_nothing(
+    server: ModernServer,
+    proxy: Proxy,
+    data: DataAccess,
+    url: str,
+    writer: Writer,
+    tmp_path: Path,
+    user_id: str,
+    rounds: int,
+) -> None:
+    told: set[int] = set()
+    ways = random.sample(["kill", "stop", "cut", "drop"], 4)
+
+    def upset(way: str) -> None:
+        time.sleep(random.random() * 0.5)
+        if way == "kill":
+            server.kill()
+            time.sleep(random.random() * 0.3)
+            server.start()
+        elif way == "stop":
+            server.pause()
+            time.sleep(random.random() * 3)
+            server.resume()
+        elif way == "cut":
+            proxy.cut()
+        else:
+            proxy.drop_answer(b"INSERT INTO", lambda: True)
+        time.sleep(random.random() * 0.5)
+
+    # One writer lives through ten of them, so that its own settling is upset as well.
+    for start in range(0, rounds, 10):
+
+        def several(start: int = start) -> None:
+            for number in range(start, min(rounds, start + 10)):
+                upset(ways[number % 4])
+
+        told |= run_and_kill(url, tmp_path / "spool", user_id, start * 1_000_000, several)
+    check_after_crashes(data, writer, user_id, told, rounds)
