@@ -26,8 +26,9 @@ def unpacked(package: str, *more: str) -> tuple[Path, dict[str, str]]:
     root = cache / package
     if not root.exists():
         _unpack(root, package, more)
-    libraries = [root / "usr/lib/x86_64-linux-gnu", root / "lib/x86_64-linux-gnu"]
-    return root, {"LD_LIBRARY_PATH": ":".join(map(str, libraries))}
+    # Some keep their libraries in a folder of their own, where the linker finds them only when they are installed.
+    folders = {found.parent for found in root.glob("**/lib/x86_64-linux-gnu/**/*.so*")}
+    return root, {"LD_LIBRARY_PATH": ":".join(sorted(map(str, folders), key=len))}
 
 
 def _unpack(root: Path, package: str, more: tuple[str, ...]) -> None:

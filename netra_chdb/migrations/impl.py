@@ -1,4 +1,4 @@
-"""Alembic's view of ClickHouse: DDL without transactions, a version table that ClickHouse can hold.
+"""Alembic's view of ClickHouse: DDL without transactions, so that each statement goes through the journal.
 
 ``clickhouse_sqlalchemy.alembic`` is not used: it does not import under current Alembic, and its version table
 loses one of two heads.
@@ -6,16 +6,24 @@ loses one of two heads.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
 
 import sqlalchemy as sa
 from alembic.ddl.impl import DefaultImpl
-from alembic.operations import MigrateOperation, Operations
 
-from netra_chdb.dialect import MergeTree, types
-from netra_chdb.dialect.view import CreateMaterializedView, DropMaterializedView, MaterializedView
+from netra_chdb.migrations.columns import column_changes
+from netra_chdb.migrations.evidence import mutates
+from netra_chdb.migrations.journal import Journal, digest_of
+from netra_chdb.migrations.plan import Collected, refuse_destructive
+from netra_chdb.migrations.version import VersionChange, VersionTable
 
 __all__ = ["ClickHouseImpl"]
+
+#: Options of ``context.configure`` that carry our parts to where statements run.
+JOURNAL: Final = "netra_journal"
+COLLECTED: Final = "netra_collected"
 
 
 class ClickHouseImpl(DefaultImpl):
@@ -26,62 +34,65 @@ class ClickHouseImpl(DefaultImpl):
 
     def version_table_impl(
         self, *, version_table: str, version_table_schema: str | None, version_table_pk: bool, **kw: Any
-    ) -> sa.Table:
-        """The version table: no sort key, since ClickHouse cannot update a column of one."""
-        return sa.Table(
-            version_table,
-            sa.MetaData(),
-            sa.Column("version_num", types.String(), nullable=False),
-            MergeTree(),
-            schema=version_table_schema,
-        )
-
-
-@Operations.register_operation("create_materialized_view")
-class CreateView(MigrateOperation):
-    """``op.create_materialized_view(name, to=, select=, schema=)``."""
-
-    def __init__(self, name: str, *, to: str, select: str, schema: str | None = None) -> None:
-        self.name, self.to, self.select, self.schema = name, to, select, schema
-
-    @classmethod
-    def create_materialized_view(
-        cls, operations: Operations, name: str, *, to: str, select: str, schema: str | None = None
     ) -> Any:
-        """Create a view that writes what ``select`` finds in each new block into the table ``to``."""
-        return operations.invoke(cls(name, to=to, select=select, schema=schema))
+        """The version table, which is a view over a log."""
+        return VersionTable(version_table_schema)
 
-    def reverse(self) -> MigrateOperation:
-        return DropView(self.name, to=self.to, select=self.select, schema=self.schema)
+    def alter_column(self, table_name: str, column_name: str, **kw: Any) -> None:
+        """Change a column; each change is a statement of its own, so that it is done or not done.
 
-    def view(self) -> MaterializedView:
-        target = sa.Table(self.to, sa.MetaData(), schema=self.schema)
-        return MaterializedView(self.name, target, sa.text(self.select))
+        Beyond Alembic's own arguments: ``clickhouse_codec`` and ``clickhouse_ttl``, where None takes it away.
+        """
+        for statement in column_changes(table_name, column_name, **kw):
+            self._exec(statement)
 
-
-@Operations.register_operation("drop_materialized_view")
-class DropView(CreateView):
-    """``op.drop_materialized_view(name, schema=)``; the table it wrote to keeps its rows."""
-
-    def __init__(self, name: str, *, schema: str | None = None, to: str = "", select: str = "") -> None:
-        super().__init__(name, to=to, select=select, schema=schema)
-
-    @classmethod
-    def drop_materialized_view(
-        cls, operations: Operations, name: str, *, schema: str | None = None, to: str = "", select: str = ""
+    def _exec(
+        self,
+        construct: Any,
+        execution_options: Mapping[str, Any] | None = None,
+        multiparams: Sequence[Mapping[str, Any]] | None = None,
+        params: Mapping[str, Any] = sa.util.immutabledict(),
     ) -> Any:
-        """Drop a view; give ``to`` and ``select`` so that it can be made again."""
-        return operations.invoke(cls(name, schema=schema, to=to, select=select))
+        if isinstance(construct, VersionChange):
+            return None
+        if isinstance(construct, str):
+            construct = sa.text(construct)
+        options = dict(execution_options or {})
+        repeatable = bool(options.pop("repeatable", False))
+        text = self._text(construct, params)
+        if self.as_sql:
+            if multiparams is not None or params:
+                raise TypeError("values cannot be bound in SQL that is printed: write them into the statement")
+            self._print(text)
+            return None
+        journal: Journal | None = self.context_opts.get(JOURNAL)
+        if mutates(text) and tuple(self.dialect.server_version_info or ()) > (20,):
+            # Not held to the time that an answer may take: the journal waits for the mutation itself.
+            settings = {"mutations_sync": 1 if journal is None else 0, **(options.get("settings") or {})}
+            options["settings"] = settings
+        execute = partial(super()._exec, construct, options or None, multiparams, params)
+        if journal is None or journal.attempt is None or self.connection is None:
+            return execute()
+        refuse_destructive(journal.options, journal.database, [text])
+        detail = digest_of((multiparams, dict(params))) if multiparams or params else ""
+        return journal.run(self.connection, text, execute, detail=detail, repeatable=repeatable)
 
-    def reverse(self) -> MigrateOperation:
-        return CreateView(self.name, to=self.to, select=self.select, schema=self.schema)
+    def _text(self, construct: Any, params: Mapping[str, Any]) -> str:
+        """Return a statement as the server gets it, with its values where they can be written."""
+        literal = not isinstance(construct, sa.schema.ExecutableDDLElement) and not params
+        options: dict[str, Any] = {"compile_kwargs": {"literal_binds": True}} if literal else {}
+        try:
+            compiled = construct.compile(dialect=self.dialect, **options)
+        except sa.exc.CompileError:
+            if not literal or self.as_sql:
+                raise
+            compiled = construct.compile(dialect=self.dialect)
+        # What is compiled doubles its percent signs for a cursor, which undoes it.
+        return str(compiled).replace("\t", "    ").replace("%%", "%").strip()
 
-
-@Operations.implementation_for(CreateView)
-def _create(operations: Operations, operation: CreateView) -> None:
-    operations.execute(CreateMaterializedView(operation.view()))
-
-
-@Operations.implementation_for(DropView)
-def _drop(operations: Operations, operation: DropView) -> None:
-    operations.execute(DropMaterializedView(operation.view()))
+    def _print(self, text: str) -> None:
+        collected: Collected | None = self.context_opts.get(COLLECTED)
+        if collected is not None:
+            collected.append(text)
+        else:
+            self.static_output(text + self.command_terminator)

@@ -23,7 +23,7 @@ from netra_chdb import create_engine
 with create_engine().connect() as connection:
     rows = connection.execute(sa.text(
         "SELECT database, name, create_table_query FROM system.tables "
-        "WHERE database IN ('netra_traces', 'netra_analytics') AND name != 'alembic_version'")).all()
+        "WHERE database IN ('netra_traces', 'netra_analytics') AND NOT startsWith(name, 'alembic_')")).all()
     print(json.dumps({f"{row[0]}.{row[1]}": row[2] for row in rows}))
 """
 
@@ -88,7 +88,7 @@ def test_up_again_down_and_up(deploy: Deploy) -> None:
     assert "Running upgrade" not in said
     assert deploy.tables() == first
 
-    deploy.alembic("downgrade", "base")
+    deploy.alembic("-x", "allow-destructive", "downgrade", "base")
     assert deploy.tables() == {}
     databases = deploy.run(
         "-c",
@@ -134,7 +134,7 @@ def test_what_others_put_into_a_database_survives_a_downgrade(deploy: Deploy) ->
     run = "from netra_chdb import create_engine; import sqlalchemy as sa; c = create_engine().connect(); "
     done = deploy.run("-c", run + "c.execute(sa.text('CREATE TABLE netra_traces.mine (x Int64) ENGINE = Log'))")
     assert done.returncode == 0, done.stderr
-    deploy.alembic("downgrade", "base")
+    deploy.alembic("-x", "allow-destructive", "downgrade", "base")
     assert list(deploy.tables()) == ["netra_traces.mine"]
 
 
@@ -192,7 +192,7 @@ def test_a_table_or_view_that_somebody_removed_is_named(deploy: Deploy) -> None:
         assert name in done.stderr
 
 
-def test_an_upgrade_that_was_ended_half_way_names_the_way_out(deploy: Deploy) -> None:
+def test_a_table_in_the_way_is_named_with_the_way_out(deploy: Deploy) -> None:
     half = (
         "from netra_chdb import create_engine\nconnection = create_engine().connect()\n"
         "connection.exec_driver_sql('CREATE DATABASE netra_traces')\n"
@@ -200,5 +200,12 @@ def test_an_upgrade_that_was_ended_half_way_names_the_way_out(deploy: Deploy) ->
     )
     assert deploy.run("-c", half).returncode == 0
     done = deploy.run("-c", INITIALIZE)
-    assert "SchemaMismatch: a table of this migration is there already" in done.stderr
-    assert "drop netra_traces and netra_analytics" in done.stderr
+    assert "SchemaMismatch: netra_traces: upgrade 0001 stopped at its statement 1" in done.stderr
+    assert "Rename or drop it, and run the same command again" in done.stderr
+    rename = (
+        "from netra_chdb import create_engine\n"
+        "create_engine().connect().exec_driver_sql('RENAME TABLE netra_traces.agent_events TO netra_traces.mine')"
+    )
+    assert deploy.run("-c", rename).returncode == 0
+    done = deploy.run("-c", INITIALIZE)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,138 @@
+"""What a rerun does with what an earlier run left: skips, goes on, or refuses with one sentence that says why."""
+
+from __future__ import annotations
+
+import logging
+import signal
+
+import pytest
+import sqlalchemy as sa
+
+from netra_chdb.errors import NotReady, SchemaMismatch
+from tests.migrations.conftest import DATABASE, Site
+
+CREATE = (
+    'op.create_table("{}", sa.Column("n", ch.UInt32(), nullable=False), ch.MergeTree(order_by=["n"]), schema=database)'
+)
+
+
+def create(*names: str) -> str:
+    return "\n".join(CREATE.format(name) for name in names)
+
+
+def fail_after(site: Site, *names: str, revision: str = "a") -> None:
+    """Leave a revision half done: its tables are there, its last statement was refused."""
+    site.history.add(
+        revision, f"{create(*names)}\nop.execute(\"ALTER TABLE {DATABASE}.no_such_table MODIFY COMMENT ''\")"
+    )
+    with pytest.raises(sa.exc.DBAPIError, match="no_such_table") as caught:
+        site.upgrade()
+    assert any("mend the cause, and run the same command again" in note for note in caught.value.__notes__)
+
+
+def test_what_is_done_is_not_done_again(site: Site) -> None:
+    fail_after(site, "one", "two")
+    site.server.query(f"INSERT INTO {DATABASE}.one VALUES (1)")
+    site.history.last = None
+    site.history.add("a", create("one", "two", "three"))
+    site.upgrade()
+    assert site.heads() == ["a"]
+    assert {"one", "two", "three"} <= set(site.tables())
+    assert site.server.query(f"SELECT n FROM {DATABASE}.one") == "1"
+
+
+@pytest.mark.parametrize(
+    ("edited", "said"),
+    [
+        (
+            create("uno", "two"),
+            "its statement 1 was “CREATE TABLE netra_traces.one .*is “CREATE .*uno",
+        ),
+        (create("one"), "its statement 2, “CREATE TABLE netra_traces.two .*is done and the revision has it no more"),
+    ],
+)
+def test_an_edited_statement_is_refused(site: Site, edited: str, said: str) -> None:
+    fail_after(site, "one", "two")
+    site.history.last = None
+    site.history.add("a", edited)
+    with pytest.raises(SchemaMismatch, match=said):
+        site.upgrade()
+    assert site.heads() == []
+
+
+def test_another_way_out_of_the_middle_is_refused_and_a_stamp_is_not(site: Site) -> None:
+    site.history.add("z", create("zero"))
+    site.upgrade()
+    fail_after(site, "one", revision="a")
+    with pytest.raises(SchemaMismatch, match="is in the middle of upgrade a: finish that first"):
+        site.downgrade("base")
+    site.history.last = "z"
+    site.history.add("a", create("one"))
+    site.upgrade()
+    assert site.heads() == ["a"]
+
+
+@pytest.mark.parametrize("step", ["done", "again"])
+def test_a_statement_that_left_no_trace_is_asked_about(site: Site, step: str) -> None:
+    """Rows arrived in the table meanwhile: whether the INSERT ran, nobody can tell."""
+    site.history.add("a", create("t"))
+    site.history.add("b", f'op.execute("INSERT INTO {DATABASE}.t VALUES (1)")')
+    site.upgrade("a")
+    seen = site.move("upgrade", "b", kill=None)["seen"]
+    number = next(i for i, statement in enumerate(seen, start=1) if "VALUES (1)" in statement)
+    site.clear()
+    site.upgrade("a")
+    assert site.move("upgrade", "b", kill=number, when="before")["status"] == -signal.SIGKILL
+    site.server.query(f"INSERT INTO {DATABASE}.t VALUES (7)")
+    site.expire_locks()
+    with pytest.raises(SchemaMismatch, match=r"nothing shows whether it was carried out.*-x step=done.*-x step=again"):
+        site.upgrade()
+    site.upgrade(step=step)
+    rows = site.server.query(f"SELECT arraySort(groupArray(n)) FROM {DATABASE}.t")
+    assert rows == {"done": "[7]", "again": "[1,7]"}[step]
+
+
+def test_statements_past_the_journal_are_refused_and_questions_are_not(site: Site) -> None:
+    site.history.add(
+        "a",
+        'assert op.get_bind().scalar(sa.text("SELECT 1")) == 1\n'
+        f'op.get_bind().execute(sa.text("CREATE TABLE {DATABASE}.t (n UInt8) ENGINE = Memory"))',
+    )
+    with pytest.raises(SchemaMismatch, match=r"past the journal.*op.execute\(\)"):
+        site.upgrade()
+    assert "t" not in site.tables()
+
+
+def test_what_loses_data_is_refused_before_anything_runs(site: Site) -> None:
+    site.history.add("a", create("t"))
+    site.history.add("b", create("u") + '\nop.drop_column("t", "n", schema=database)')
+    site.upgrade("a")
+    with pytest.raises(SchemaMismatch, match=r"would lose data for good: ALTER .*DROP COLUMN n.*allow-destructive"):
+        site.upgrade()
+    assert "u" not in site.tables()
+    assert site.heads() == ["a"]
+
+
+def test_a_server_too_old_is_named_before_anything_runs(site: Site) -> None:
+    site.history.add("a", create("t"), more="requires_clickhouse = (99, 1)")
+    with pytest.raises(NotReady, match=r"revision a needs ClickHouse 99\.1 or newer"):
+        site.upgrade()
+    assert "t" not in site.tables()
+
+
+def test_a_mutation_that_cannot_succeed_says_why(site: Site) -> None:
+    site.history.add("a", create("t") + f'\nop.execute("INSERT INTO {DATABASE}.t VALUES (1)")')
+    site.history.add("b", 'op.mutate("t", "DELETE WHERE throwIf(n = 1, \'not so\')", schema=database)')
+    site.upgrade("a")
+    with pytest.raises(SchemaMismatch, match=r"the mutation .* fails: .*not so.*KILL MUTATION"):
+        site.upgrade(allow_destructive=True)
+
+
+def test_plan_progress_and_summary(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.history.add("a", create("t", "u"))
+    with caplog.at_level(logging.INFO, logger="alembic.netra_chdb"):
+        site.upgrade()
+    said = caplog.messages
+    assert f"{DATABASE}: plan: upgrade a, 2 statements" in said
+    assert any("upgrade a, statement 2" in line and "CREATE TABLE netra_traces.u" in line for line in said)
+    assert said[-1] == f"{DATABASE}: base -> a"
