@@ -10,6 +10,7 @@ from sqlalchemy.engine import default
 from sqlalchemy.engine.interfaces import ExecuteStyle
 
 from netra_chdb.dialect.blocks import write_columns
+from netra_chdb.dialect.ddl import render_type
 from netra_chdb.dialect.inserts import InsertBlock, insert_block
 from netra_chdb.dialect.sql_text import first_keyword
 
@@ -142,12 +143,22 @@ class ExecutionContext(default.DefaultExecutionContext):
         if table is None:
             return
         kinds = {id(column.type): column for column in table.columns}
+        # What a SELECT compares with a column is not stored in it: only defaults are.
+        stored = {column.key for column in compiled.insert_prefetch} if compiled.statement.select is not None else None
         for bind, name in compiled.bind_names.items():
             column = kinds.get(id(bind.type))
-            if column is not None:  # a value for the column itself: those inside expressions have types of their own
-                type_name = self.dialect.type_compiler_instance.process(column.type, type_expression=column)
-                values = _processed(compiled, name, [row[name] for row in self.compiled_parameters])
-                write_columns([column.name], [type_name], [values])
+            # A value for the column itself: those inside expressions have types of their own.
+            if column is not None and (stored is None or name in stored):
+                write_columns([column.name], [render_type(column, self.dialect)], [self._values(bind, name)])
+
+    def _values(self, bind: Any, name: str) -> list[Any]:
+        compiled: Any = self.compiled
+        if bind not in compiled.literal_execute_params:
+            return _processed(compiled, name, [row[name] for row in self.compiled_parameters])
+        # It is in the text by now, and no parameter any more.
+        value = compiled.construct_params(extracted_parameters=self.extracted_parameters)[name]
+        process = bind.type._cached_bind_processor(self.dialect)
+        return [value if process is None or getattr(process, "for_literals_only", False) else process(value)]
 
     @property
     def is_streaming(self) -> bool:
