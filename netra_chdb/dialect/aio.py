@@ -148,6 +148,16 @@ class LoopCursor:
     def arraysize(self, size: int) -> None:
         self._cursor.arraysize = size
 
+    @property
+    def read_options(self) -> Mapping[str, Any]:
+        """How columns of the result are to be read; see :mod:`netra_chdb.dialect.columns`."""
+        found: Mapping[str, Any] = self._cursor.read_options
+        return found
+
+    @read_options.setter
+    def read_options(self, options: Mapping[str, Any]) -> None:
+        self._cursor.read_options = options
+
     # -- statements ------------------------------------------------------------
 
     def execute(self, operation: str, parameters: Any = None, *, settings: Mapping[str, Any] | None = None) -> None:

@@ -201,10 +201,7 @@ class Alter(ExecutableDDLElement):
 
     def modify_query(self, selectable: Any) -> Alter:
         """``MODIFY QUERY`` of a materialized view: rows that arrive meanwhile go through the old one or the new."""
-        return self._with(
-            lambda compiler: f"MODIFY QUERY {compiler.sql_compiler.process(_clause(selectable), literal_binds=True)}",
-            is_last=True,
-        )
+        return self._with(lambda compiler: f"MODIFY QUERY {compiler.stored_query(_clause(selectable))}", is_last=True)
 
     def _named(self, what: str, name: str, if_exists: bool = False) -> Alter:
         return self._with(lambda compiler: f"{what} {_if('EXISTS', if_exists)}{compiler.preparer.quote(name)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import sqlalchemy as sa
 from clickhouse_sqlalchemy.drivers.base import ClickHouseDialect, ClickHouseIdentifierPreparer
@@ -17,6 +17,7 @@ from netra_chdb.dialect.ddl import DDLCompiler
 from netra_chdb.dialect.hosts import Hosts
 from netra_chdb.dialect.inserts import InsertBlock
 from netra_chdb.dialect.reflection import Reflection
+from netra_chdb.dialect.statement_cache import StatementCache
 from netra_chdb.dialect.type_compiler import TypeCompiler
 
 __all__ = ["Dialect"]
@@ -39,6 +40,13 @@ sa_schema.Index.argument_for("clickhouse", "type", "minmax")
 sa_schema.Index.argument_for("clickhouse", "granularity", 1)
 for _statement in (sa.Delete, sa.Update):
     _statement.argument_for("clickhouse", "lightweight", False)
+
+
+_NULLS_REFUSED: Final = (22,)
+_MAY_BE_SET: Final = (
+    "SELECT name FROM system.settings WHERE NOT readonly AND "
+    "name IN ('insert_null_as_default', 'input_format_null_as_default', 'log_comment')"
+)
 
 
 class IdentifierPreparer(ClickHouseIdentifierPreparer):
@@ -75,8 +83,14 @@ class Dialect(Reflection, ClickHouseDialect):
     div_is_floordiv = False
     default_schema_name = "default"
 
+    #: SETTINGS that this server and this user let us set to 0, so that NULL is refused where a column has none.
+    null_settings: tuple[str, ...] = ()
+
     #: Where connections go; None for a driver without a network.
     hosts: Hosts | None = None
+
+    #: Whether the execution option ``log_comment`` is sent; the server says so when the first connection opens.
+    takes_log_comment = False
 
     #: SETTINGS that every MergeTree table gets from this driver's DDL.
     table_settings: ClassVar[dict[str, Any]] = {}
@@ -114,10 +128,20 @@ class Dialect(Reflection, ClickHouseDialect):
 
         return async_dialect(cls)
 
+    @classmethod
+    def engine_created(cls, engine: sa.Engine) -> None:
+        # Told for each class of dialect that an engine has.
+        if (cache := engine._compiled_cache) is not None and not isinstance(cache, StatementCache):
+            engine._compiled_cache = StatementCache(cache.capacity, size_alert=cache.size_alert)  # type: ignore[attr-defined]
+
     def initialize(self, connection: Any) -> None:
         super().initialize(connection)
         # What the next statements compile depends on nothing that a second connection could see differently.
         self.supports_update = self.supports_delete = True
+        if tuple(self.server_version_info or ()) >= _NULLS_REFUSED:
+            found = set(connection.exec_driver_sql(_MAY_BE_SET).scalars())
+            self.takes_log_comment = "log_comment" in found
+            self.null_settings = tuple(sorted(found - {"log_comment"}))
 
     # -- execution -----------------------------------------------------------
 
@@ -156,9 +180,11 @@ class Dialect(Reflection, ClickHouseDialect):
             cursor.read_options = getattr(getattr(context, "compiled", None), "read_options", {})
             cursor.execute(statement, parameters, settings=context.settings if context is not None else {})
 
-    @staticmethod
-    def _insert(cursor: Any, block: InsertBlock, rows: list[Any], context: Any) -> None:
-        data = [[row[key] for row in rows for key in keys] for keys in zip(*block.rows, strict=True)]
+    def _insert(self, cursor: Any, block: InsertBlock, rows: list[Any], context: Any) -> None:
+        try:
+            data = block.columns_of(rows)
+        except (LookupError, TypeError) as error:
+            raise self.loaded_dbapi.DataError(f"a row lacks a value of the INSERT, or has too many: {error}") from error
         cursor.insert(block.table, list(block.columns), data, settings=context.settings)
 
     # -- transactions: ClickHouse has none, each statement stands when it is done -----

@@ -19,8 +19,10 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
+from netra_chdb.dialect.arrow_columns import made_ready
 from netra_chdb.dialect.documents import document_writer
 from netra_chdb.dialect.type_parser import enum_numbers, split_arguments, split_named
+from netra_chdb.dialect.type_shapes import SHAPES
 from netra_chdb.dialect.variants import dynamic_writer, variant_writer
 
 __all__ = ["column_writer", "write_columns"]
@@ -370,11 +372,9 @@ def _build(name: str, text: str, arguments: list[str]) -> Writer | None:
 def column_writer(type_name: str) -> Writer:
     """Return what makes a column of Python values ready for a block of ``type_name``.
 
-    The result takes values and gives back what both codecs write exactly: the values, or numbers of ticks for times
-    and of items for enumerations.
-    It raises ``ValueError`` for a value that the type does not hold. A type that it does not know passes as it is.
+    It gives back what both codecs write exactly; ``ValueError``: one does not fit. Unknown types pass as they are.
     """
-    text = type_name.strip()
+    text = SHAPES.get(type_name, type_name.strip())
     name, bracket, rest = text.partition("(")
     arguments = split_arguments(rest[:-1])
     if name == "JSON":
@@ -394,7 +394,7 @@ def write_columns(names: Sequence[str], type_names: Sequence[str], data: Sequenc
     block = []
     for name, type_name, column in zip(names, type_names, data, strict=True):
         try:
-            block.append(column_writer(type_name)(column))
+            block.append(made_ready(type_name, column, column_writer))
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"column {name!r}: {error}") from error
     return block

@@ -25,8 +25,9 @@ from typing import Any, ClassVar, Final
 from sqlalchemy import pool
 from sqlalchemy.engine import URL
 
+from netra_chdb.dialect.arrow_columns import arrow_select
 from netra_chdb.dialect.base import Dialect
-from netra_chdb.dialect.literals import quote
+from netra_chdb.dialect.literals import literal, quote
 from netra_chdb.errors import EngineMissing, ForkedProcess, NotReady
 
 __all__ = ["ChdbDialect"]
@@ -179,6 +180,20 @@ class ChdbDialect(Dialect):
                 _process.keeper = open_client()
         return dbapi.connect(open_client, fragile=True, check=_process.check)
 
+    def do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        block = context.insert_block if context is not None else None
+        found = arrow_select(block.columns, context.columns) if block is not None and context.columns else None
+        if block is None or found is None:
+            super().do_executemany(cursor, statement, parameters, context)
+            return
+        # The engine looks for the table by this name among the variables of who calls it.
+        names, expressions, netra_chdb_columns = found
+        settings = ", ".join(f"{_setting_name(name)} = {literal(value)}" for name, value in context.settings.items())
+        # One thread: the rows stay in their order, and in one block.
+        select = f"SETTINGS {settings}, max_threads = 1 SELECT {expressions} FROM Python(netra_chdb_columns)"  # noqa: S608
+        cursor.execute(f"INSERT INTO {block.table} ({names}) {select}")
+        cursor.rowcount = netra_chdb_columns.num_rows
+
     def do_cancel(self, dbapi_connection: Any) -> None:
         client = dbapi_connection._client
         if client is not None:
@@ -187,6 +202,12 @@ class ChdbDialect(Dialect):
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         # There is no line that could be cut; a handle that failed replaces itself.
         return False
+
+
+def _setting_name(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError(f"{name!r} is no name of a setting")
+    return name
 
 
 def _open(path: str, database: str | None, settings: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import exc as sa_exc
@@ -13,6 +14,7 @@ from sqlalchemy.sql.selectable import CTE, AliasedReturnsRows, Join, TableClause
 from netra_chdb.dialect.clauses import ArrayElement
 from netra_chdb.dialect.joins import JoinMode
 from netra_chdb.dialect.select import Select
+from netra_chdb.dialect.standard_sql import NO_LOCKS
 
 __all__ = ["ClauseCompiler"]
 
@@ -21,6 +23,10 @@ _NOTHING: Final = Select()
 
 class ClauseCompiler(compiler.SQLCompiler):
     """Compiles the elements that this package adds to SQL."""
+
+    #: Whether each SELECT says its ``standard_settings`` itself: nothing sends them beside a query that is stored.
+    writes_settings = False
+    standard_settings: Mapping[str, int]
 
     # -- SELECT, clause by clause --------------------------------------------
 
@@ -36,6 +42,8 @@ class ClauseCompiler(compiler.SQLCompiler):
         kwargs: Any,
     ) -> str:
         asked = select if isinstance(select, Select) else _NOTHING
+        if select._for_update_arg is not None:
+            raise sa_exc.CompileError(NO_LOCKS)
         text += ", ".join(inner_columns)
         linter = compiler.FromLinter({}, set()) if self.linting & COLLECT_CARTESIAN_PRODUCTS else None
         if linter is not None and toplevel:
@@ -71,8 +79,12 @@ class ClauseCompiler(compiler.SQLCompiler):
             text += f" \nLIMIT {limit} OFFSET {offset} BY {columns}"
         if select._has_row_limiting_clause:
             text += self._row_limit_clause(select, **kwargs)
-        if asked._settings:
-            text += f" \nSETTINGS {self._list(asked._settings, **kwargs)}"
+        settings = [self._list(asked._settings, **kwargs)] if asked._settings else []
+        if self.writes_settings:
+            own = {setting.name for setting in asked._settings}
+            settings += [f"{name} = {value}" for name, value in self.standard_settings.items() if name not in own]
+        if settings:
+            text += f" \nSETTINGS {', '.join(settings)}"
         return text
 
     def _list(self, clauses: Any, **kw: Any) -> str:

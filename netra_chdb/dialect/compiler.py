@@ -5,25 +5,41 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import sqlalchemy as sa
 from clickhouse_sqlalchemy.drivers.compilers.sqlcompiler import ClickHouseSQLCompiler
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.sql import compiler, sqltypes
+from sqlalchemy.sql.elements import Slice
 
+from netra_chdb.dialect.arithmetic import ArithmeticCompiler
 from netra_chdb.dialect.clause_compiler import ClauseCompiler
 from netra_chdb.dialect.functions import ParametricFunction
+from netra_chdb.dialect.in_lists import InListCompiler
 from netra_chdb.dialect.inserts import InsertBlock, insert_block
 from netra_chdb.dialect.literals import literal
 from netra_chdb.dialect.sources import SourcesCompiler
 from netra_chdb.dialect.standard_sql import StandardSQL
+from netra_chdb.dialect.subqueries import SubqueryCompiler
 from netra_chdb.dialect.type_dynamic import holds_json
 
 __all__ = ["SQLCompiler"]
 
 
-class SQLCompiler(SourcesCompiler, StandardSQL, ClauseCompiler, ClickHouseSQLCompiler):
+class SQLCompiler(
+    SubqueryCompiler,
+    SourcesCompiler,
+    InListCompiler,
+    ArithmeticCompiler,
+    StandardSQL,
+    ClauseCompiler,
+    ClickHouseSQLCompiler,
+):
     """Compiles SELECT, INSERT, UPDATE and DELETE."""
 
     insert_block: InsertBlock | None = None
+
+    #: Whether the text names the members of an enumeration; see :mod:`netra_chdb.dialect.statement_cache`.
+    names_enum = False
 
     @cached_property
     def read_options(self) -> dict[str, Any]:
@@ -50,27 +66,25 @@ class SQLCompiler(SourcesCompiler, StandardSQL, ClauseCompiler, ClickHouseSQLCom
     # (isupdate, isdelete, compile_state); upstream's leave it out, and ORM updates fail after they ran.
 
     def visit_update(self, update_stmt: Any, visiting_cte: Any = None, **kw: Any) -> str:
-        text = compiler.SQLCompiler.visit_update(self, update_stmt, visiting_cte, include_table=False, **kw)
+        changed = _with_where(update_stmt)
+        text = compiler.SQLCompiler.visit_update(self, changed, visiting_cte, include_table=False, **kw)
         if self._is_lightweight(update_stmt):
-            return self._with_where(text)
+            return text
         table, assignments = text.removeprefix("UPDATE ").split(" SET ", 1)
-        return f"ALTER TABLE {table} UPDATE {self._with_where(assignments)}"
+        return f"ALTER TABLE {table} UPDATE {assignments}"
 
     def visit_delete(self, delete_stmt: Any, visiting_cte: Any = None, **kw: Any) -> str:
-        text = compiler.SQLCompiler.visit_delete(self, delete_stmt, visiting_cte, include_table=False, **kw)
+        changed = _with_where(delete_stmt)
+        text = compiler.SQLCompiler.visit_delete(self, changed, visiting_cte, include_table=False, **kw)
         if self._is_lightweight(delete_stmt):
-            return self._with_where(text)
-        table, _, where = text.removeprefix("DELETE FROM ").partition(" WHERE ")
-        return f"ALTER TABLE {table} DELETE WHERE {where or 'true'}"
+            return text
+        table, where = text.removeprefix("DELETE FROM ").split(" WHERE ", 1)
+        return f"ALTER TABLE {table} DELETE WHERE {where}"
 
     @staticmethod
     def _is_lightweight(statement: Any) -> bool:
         # DELETE and UPDATE of their own mark rows or write patches; the ALTERs rewrite whole parts.
         return bool(statement.dialect_options["clickhouse"]["lightweight"])
-
-    @staticmethod
-    def _with_where(text: str) -> str:
-        return text if " WHERE " in text else f"{text} WHERE true"
 
     def update_from_clause(self, *args: Any, **kw: Any) -> str:
         raise sa_exc.CompileError("ClickHouse cannot UPDATE from other tables; use a subquery in SET or WHERE")
@@ -97,6 +111,16 @@ class SQLCompiler(SourcesCompiler, StandardSQL, ClauseCompiler, ClickHouseSQLCom
         parts = value if isinstance(type_, sqltypes.JSON.JSONPathType) else (value,)
         return ", ".join(map(literal, parts)).replace("%", "%%")
 
+    def visit_typeclause(self, typeclause: Any, **kw: Any) -> str:
+        text = str(super().visit_typeclause(typeclause, **kw))
+        self.names_enum = self.names_enum or "Enum8(" in text or "Enum16(" in text
+        return text
+
+    def visit_getitem_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        if isinstance(binary.right, Slice):
+            raise sa_exc.CompileError("ClickHouse has no slices of arrays; use func.arraySlice(array, offset, length)")
+        return f"arrayElement({self.process(binary.left, **kw)}, {self.process(binary.right, **kw)})"
+
     def visit_empty_set_expr(self, element_types: Any, **kw: Any) -> str:
         return str(super().visit_empty_set_expr(element_types))
 
@@ -113,3 +137,8 @@ class SQLCompiler(SourcesCompiler, StandardSQL, ClauseCompiler, ClickHouseSQLCom
         if select._offset_clause is not None:
             text += f"\n OFFSET {self.process(select._offset_clause, **kw)}"
         return text
+
+
+def _with_where(statement: Any) -> Any:
+    # ClickHouse wants a WHERE in each.
+    return statement if statement._where_criteria else statement.where(sa.true())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy.engine import default
 from sqlalchemy.engine.interfaces import ExecuteStyle
+from sqlalchemy.sql.elements import BindParameter
 
 from netra_chdb.dialect.blocks import write_columns
 from netra_chdb.dialect.ddl import render_type
@@ -22,6 +24,8 @@ _NO_VERSION: Final = ()
 
 class ExecutionContext(default.DefaultExecutionContext):
     """Carries what a statement asked for beyond SQL."""
+
+    dialect: Any
 
     #: The columns of an executemany whose rows SQLAlchemy was spared; None where it prepared them itself.
     columns: list[list[Any]] | None = None
@@ -82,22 +86,37 @@ class ExecutionContext(default.DefaultExecutionContext):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """SETTINGS for this statement: connection's, then the statement's own ``execution_options``."""
-        settings = dict(getattr(self.compiled, "standard_settings", ()))
-        settings.update(self.execution_options.get("settings") or {})
-        statement = getattr(self, "invoked_statement", None)
-        if statement is not None:
-            settings.update(statement.get_execution_options().get("settings") or {})
+        """SETTINGS for this statement: the connection's, the statement's own, the call's; the later ones prevail.
+
+        A setting that is None is left out.
+        """
+        settings = {**getattr(self.compiled, "standard_settings", {}), **self._asked_settings()}
         if (self.isupdate or self.isdelete) and "mutations_sync" not in settings:
             # Without it the ALTER returns before the rows have changed, and the next SELECT is wrong.
             settings["mutations_sync"] = 2
         if self._is_insert and "insert_deduplication_token" not in settings:
             settings["insert_deduplication_token"] = self._token()
+        if self._is_insert and self.insert_block is None:
+            # Else the server stores '' or 0 for a NULL that an expression, a SELECT or a text brings.
+            settings = {**dict.fromkeys(self.dialect.null_settings, 0), **settings}
+        comment = self.execution_options.get("log_comment")
+        if comment is not None and self.dialect.takes_log_comment:
+            settings.setdefault("log_comment", comment() if callable(comment) else comment)
         limit = self.time_limit if self.time_limit is not None else self.execution_options.get("timeout")
         if limit is not None:
             own = float(settings.get("max_execution_time") or 0)
             settings["max_execution_time"] = self._seconds(min(own, limit) if own else limit)
-        return settings
+        return {name: value for name, value in settings.items() if value is not None}
+
+    def _asked_settings(self) -> dict[str, Any]:
+        # SQLAlchemy keeps one value of an option, the nearest to the call; the SETTINGS of all three count.
+        statement = getattr(self, "invoked_statement", None)
+        owners = (self.root_connection, statement) if statement is not None else (self.root_connection,)
+        given = [owner.get_execution_options().get("settings") for owner in owners]
+        nearest = self.execution_options.get("settings")
+        if not any(nearest is one for one in given):
+            given.append(nearest)
+        return {name: value for one in given if one for name, value in one.items()}
 
     @property
     def _is_insert(self) -> bool:
@@ -131,25 +150,46 @@ class ExecutionContext(default.DefaultExecutionContext):
         return insert_block(self.statement or "")
 
     def check_values(self) -> None:
-        """Refuse a value that its column cannot hold: in an INSERT with expressions the server would let it wrap.
+        """Refuse a value that its column cannot hold: an UPDATE, or an INSERT with expressions, would let it wrap.
+
+        What a WHERE compares with a column changes nothing, and may be any value.
 
         Raises:
             ValueError: names the column and the value.
         """
-        if not self.isinsert or self.compiled is None or self.insert_block is not None:
+        if not (self.isinsert or self.isupdate) or self.compiled is None or self.insert_block is not None:
             return
         compiled: Any = self.compiled
         table = getattr(getattr(compiled, "statement", None), "table", None)
         if table is None:
             return
         kinds = {id(column.type): column for column in table.columns}
-        # What a SELECT compares with a column is not stored in it: only defaults are.
-        stored = {column.key for column in compiled.insert_prefetch} if compiled.statement.select is not None else None
+        stored = self._stored(table)
         for bind, name in compiled.bind_names.items():
-            column = kinds.get(id(bind.type))
             # A value for the column itself: those inside expressions have types of their own.
-            if column is not None and (stored is None or name in stored):
+            column = stored.get(name) or (kinds.get(id(bind.type)) if bind._is_crud or self._is_values else None)
+            if column is not None:
                 write_columns([column.name], [render_type(column, self.dialect)], [self._values(bind, name)])
+
+    @property
+    def _is_values(self) -> bool:
+        statement: Any = self.compiled.statement  # type: ignore[union-attr]
+        return self.isinsert and statement.select is None
+
+    def _stored(self, table: Any) -> dict[str, Any]:
+        """Columns by the bound value that is stored in them, where its type does not tell."""
+        compiled: Any = self.compiled
+        if self.isinsert:
+            # What a SELECT compares with a column is not stored in it: only defaults are.
+            return {column.key: column for column in compiled.insert_prefetch}
+        statement = compiled.statement
+        given = [*(statement._values or {}).items(), *(getattr(statement, "_ordered_values", None) or ())]
+        found = {}
+        for key, value in given:
+            column = table.columns.get(getattr(key, "key", key))
+            if column is not None and isinstance(value, BindParameter):
+                found[compiled.bind_names.get(value, column.key)] = column
+        return found
 
     def _values(self, bind: Any, name: str) -> list[Any]:
         compiled: Any = self.compiled
@@ -169,7 +209,7 @@ class ExecutionContext(default.DefaultExecutionContext):
         return self._dbapi_connection.cursor(streaming=True)
 
 
-def _columns(compiled: Any, names: tuple[str, ...], rows: Any) -> list[list[Any]] | None:
+def _columns(compiled: Any, names: Sequence[Any], rows: Any) -> list[list[Any]] | None:
     """Return the rows' values by column; None where SQLAlchemy has to say what a row lacks."""
     escaped = {new: old for old, new in (compiled.escaped_bind_names or {}).items()}
     columns = []

@@ -96,7 +96,9 @@ def split_clauses(text: str, keywords: re.Pattern[str]) -> tuple[str, dict[str, 
 
 
 def read_create_query(sql: str) -> CreateQuery:
-    """Take ``system.tables.create_table_query`` apart."""
+    """Take ``system.tables.create_table_query`` apart; it is empty for tables of the server's own."""
+    if not sql:
+        return CreateQuery({}, {}, {}, {}, target="", clauses="")
     # A view's query has brackets of its own.
     head = split_arguments(sql, " AS ")[0]
     opening, closing = len(head), len(head)

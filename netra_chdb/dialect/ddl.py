@@ -139,6 +139,15 @@ class DDLCompiler(ClickHouseDDLCompiler):
             return literal(default).replace("%", "%%")
         return str(self.sql_compiler.process(default, literal_binds=True, include_table=False))
 
+    def stored_query(self, selectable: Any) -> str:
+        """Return a query that the server runs by itself, with the SETTINGS under which it means what it says."""
+        sql_compiler: Any = self.sql_compiler
+        sql_compiler.writes_settings = True
+        try:
+            return str(sql_compiler.process(selectable, literal_binds=True))
+        finally:
+            sql_compiler.writes_settings = False
+
     def expressions(self, keys: Any) -> str:
         """Return a key: names of columns, or expressions."""
         parts = [self.preparer.quote(key) if isinstance(key, str) else self.expression(key) for key in keys]
@@ -177,6 +186,8 @@ class DDLCompiler(ClickHouseDDLCompiler):
         return f"{text}\n SETTINGS {self.settings(settings)}" if settings else text
 
     def visit_verbatim_engine(self, engine: Any, **kw: Any) -> str:
+        if not engine.text:
+            raise sa_exc.CompileError(f"{engine.parent.fullname} is a table of the server's own, which makes it itself")
         return str(engine.text).replace("%", "%%")
 
     def visit_dictionary(self, dictionary: Any, **kw: Any) -> str:
@@ -190,7 +201,7 @@ class DDLCompiler(ClickHouseDDLCompiler):
         elif isinstance(source, sa.TextClause):
             text = self.expression(source)
         else:
-            text = f"CLICKHOUSE(QUERY {self.text_literal(self.expression(source).replace('%%', '%'))})"
+            text = f"CLICKHOUSE(QUERY {self.text_literal(self.stored_query(source).replace('%%', '%'))})"
         key = dictionary.primary_key or [column.name for column in dictionary.parent.primary_key]
         parts = [f"PRIMARY KEY {', '.join(map(quoted, key))}", f"SOURCE({text})"]
         if dictionary.lifetime is not None:
@@ -243,7 +254,7 @@ class DDLCompiler(ClickHouseDDLCompiler):
         text += f"{self.preparer.format_table(view, name=view.name)}{self.on_cluster(view)}"
         if view.target is not None:
             text += f" TO {self.preparer.format_table(view.target)}"
-        text += f" AS {self.sql_compiler.process(view.selectable, literal_binds=True)}"
+        text += f" AS {self.stored_query(view.selectable)}"
         return text if view.comment is None else f"{text} COMMENT {self.text_literal(view.comment)}"
 
     def visit_drop_view(self, drop: Any, **kw: Any) -> str:

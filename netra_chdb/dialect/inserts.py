@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from itertools import count
+from typing import Any, Final
 
 __all__ = ["InsertBlock", "insert_block"]
 
 _NAME: Final = r"(?:\w+|`(?:[^`\\]|\\.|``)*`)"
-_PLACEHOLDER: Final = r"%\(([^()]*)\)s"
+_PLACEHOLDER: Final = r"%(?:\(([^()]*)\))?s"
 _GROUP: Final = rf"\(\s*{_PLACEHOLDER}(?:\s*,\s*{_PLACEHOLDER})*\s*\)"
 _INSERT: Final = re.compile(
     rf"\s*INSERT\s+INTO\s+(?:TABLE\s+)?(?P<table>{_NAME}(?:\.{_NAME})?)\s*"
@@ -28,12 +30,24 @@ class InsertBlock:
     Attributes:
         table: the table as SQL text, quoted where needed.
         columns: the columns' names.
-        rows: for each row of the statement, the key of each column's parameter.
+        rows: for each row of the statement, the key of each column's parameter: its name, or its place.
     """
 
     table: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str, ...], ...] | tuple[tuple[int, ...], ...]
+
+    def columns_of(self, parameters: Sequence[Any]) -> list[list[Any]]:
+        """Return the values by column, of sets of parameters that are mappings, or tuples for places.
+
+        Raises:
+            LookupError: a set lacks a value.
+            TypeError: a tuple has more values than there are places.
+        """
+        wanted = sum(map(len, self.rows))
+        if self.rows and isinstance(self.rows[0][0], int) and any(len(one) > wanted for one in parameters):
+            raise TypeError(f"there are {wanted} placeholders")
+        return [[one[key] for one in parameters for key in keys] for keys in zip(*self.rows, strict=True)]
 
 
 def _unquoted(name: str) -> str:
@@ -59,4 +73,10 @@ def insert_block(sql: str) -> InsertBlock | None:
     rows = tuple(tuple(re.findall(_PLACEHOLDER, group[0])) for group in groups)
     if any(len(row) != len(columns) for row in rows):
         return None  # it is for the server to say what is wrong
-    return InsertBlock(match["table"].replace("%%", "%"), columns, rows)
+    table, names = match["table"].replace("%%", "%"), [name for row in rows for name in row]
+    if all(names):
+        return InsertBlock(table, columns, rows)
+    if any(names):
+        return None
+    places = count()
+    return InsertBlock(table, columns, tuple(tuple(next(places) for _ in row) for row in rows))

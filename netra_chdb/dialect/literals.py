@@ -64,10 +64,15 @@ def _bytes(value: bytes | bytearray | memoryview) -> str:
     return f"unhex('{bytes(value).hex()}')"
 
 
+def _apart(number: str) -> str:
+    # Behind another minus the sign would begin a comment. The server reads long lists fast only without brackets.
+    return f" {number}" if number.startswith("-") else number
+
+
 def _int(value: int) -> str:
     # A bare literal beyond 64 bits is read as Float64 by the server.
     if -(2**63) <= value < 2**64:
-        return str(int(value))
+        return _apart(str(int(value)))
     if -(2**255) <= value < 2**255:
         return f"toInt256('{int(value)}')"
     if 0 <= value < 2**256:
@@ -79,9 +84,9 @@ def _float(value: float) -> str:
     if math.isnan(value):
         return "nan"
     if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
+        return "inf" if value > 0 else _apart("-inf")
     # The shortest text that reads back as the same number; the sign of -0.0 included.
-    return repr(float(value))
+    return _apart(repr(float(value)))
 
 
 def _decimal(value: decimal.Decimal) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import struct
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Final
 
 from clickhouse_driver.columns import datetimecolumn, intcolumn, service
@@ -21,9 +22,11 @@ from clickhouse_driver.columns.mapcolumn import MapColumn
 from clickhouse_driver.columns.stringcolumn import ByteFixedString, ByteString
 from clickhouse_driver.columns.tuplecolumn import create_tuple_column
 
+from netra_chdb.dialect.arrow_columns import Encoded, made_ready
 from netra_chdb.dialect.blocks import column_writer
 from netra_chdb.dialect.native_dynamic import DynamicColumn, JSONColumn, VariantColumn
 from netra_chdb.dialect.type_parser import split_arguments
+from netra_chdb.dialect.type_shapes import SHAPES
 
 __all__ = ["column_for", "encode", "read_column"]
 
@@ -95,6 +98,22 @@ def _decimal(spec: str, options: dict[str, Any]) -> Any:
     return column
 
 
+def _bfloat16(options: dict[str, Any]) -> Any:
+    """``BFloat16``, which clickhouse-driver does not know: the upper half of a Float32, cut as the server cuts it."""
+    column: Any = intcolumn.UInt16Column(**options)
+
+    def read(items: Any, nulls_map: NullsMap = None) -> tuple[Any, ...]:
+        halves = struct.pack(f"<{2 * len(items)}H", *chain.from_iterable(zip(repeat(0), items, strict=False)))
+        return _masked(struct.unpack(f"<{len(items)}f", halves), nulls_map)
+
+    def write(items: Any, nulls_map: NullsMap = None) -> None:
+        floats = struct.pack(f"<{len(items)}f", *items)
+        items[:] = struct.unpack(f"<{2 * len(items)}H", floats)[1::2]
+
+    column.after_read_items, column.before_write_items = read, write
+    return column
+
+
 def _several(name: str, arguments: list[str], options: dict[str, Any]) -> Any:
     """The codec of a type whose values have types of their own."""
     if name == "Nested":
@@ -119,7 +138,10 @@ def column_for(spec: str, options: dict[str, Any]) -> Any:
     def inner(inner_spec: str) -> Any:
         return column_for(inner_spec, options)
 
+    spec = SHAPES.get(spec, spec)
     name, _, rest = spec.partition("(")
+    if name == "BFloat16":
+        return _bfloat16(options)
     if name == "DateTime":
         return _DateTime(offset_naive=False, **options)
     if name == "DateTime64":
@@ -167,7 +189,12 @@ def encode(context: Any, spec: str, values: Sequence[Any], target: Any) -> None:
     Raises:
         ValueError: a value does not fit the column.
     """
+    ready = made_ready(spec, values, column_writer)
+    if isinstance(ready, Encoded):
+        for part in ready.parts:
+            target.write(bytes(part))
+        return
     column = column_for(spec, {"context": context})
-    items = list(column_writer(spec)(values))
+    items = list(ready)
     column.write_state_prefix(target, items)
     column.write_data(items, target)

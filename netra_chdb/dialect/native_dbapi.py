@@ -79,6 +79,9 @@ class Connection:
         lost: the socket is gone; the connection is of no more use.
     """
 
+    #: A failed statement leaves the connection as good as before.
+    fragile = False
+
     def __init__(self, **options: Any) -> None:
         self.streams: weakref.WeakSet[Cursor] = weakref.WeakSet()
         self._closed = False
@@ -145,6 +148,9 @@ class Connection:
         """
         if self._closed:
             raise InterfaceError("the connection is closed")
+        if self.link.doubtful:
+            with self.translated():
+                self.link.renew()
         if self.lost:
             raise OperationalError("the connection was lost") from ConnectionError("it has failed before")
         if self.link.in_query:
@@ -172,13 +178,20 @@ class Connection:
 
     def rollback(self) -> None:
         """Give up streams that are still open; what statements did stands when they are done."""
-        for cursor in list(self.streams):
-            cursor.close()
+        self._end_streams("its connection was rolled back, or went back to its pool (a commit of a session does that)")
 
     def close(self) -> None:
         """Close the socket; a second call does nothing."""
+        if self._closed:
+            return
         self._closed = True
+        # Nothing to cancel: the server ends what runs when the socket is gone.
         self.link.disconnect()
+        self._end_streams("its connection was closed")
+
+    def _end_streams(self, why: str) -> None:
+        for cursor in list(self.streams):
+            cursor.give_up(why)
 
 
 class Cursor(connect_dbapi.Cursor):

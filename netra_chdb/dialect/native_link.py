@@ -95,6 +95,8 @@ class Link(connection.Connection):
         self.context.client_settings = Client(self.hosts[0][0]).client_settings
         self.context.settings = {}
         self.in_query = False
+        #: Whether the server may be about to close the connection.
+        self.doubtful = False
         self.query_id = ""
         self.written_rows = 0
 
@@ -122,8 +124,17 @@ class Link(connection.Connection):
         super().receive_hello()
         self.socket.settimeout(self.send_receive_timeout)
 
+    def renew(self) -> None:
+        """Open the connection again if the server has closed it."""
+        self.doubtful = False
+        try:
+            self.check()
+        except (OSError, EOFError):
+            self.disconnect()
+            self.connect()
+
     def disconnect(self) -> None:
-        self.in_query = False
+        self.in_query = self.doubtful = False
         super().disconnect()
 
     def get_block_in_stream(self) -> Any:
@@ -161,17 +172,22 @@ class Link(connection.Connection):
             clickhouse_driver.errors.ServerException: the statement failed; the connection is as good as before.
             OSError, EOFError: the connection is lost.
         """
+        answered = False
         while True:
             deadline = time.monotonic() + self.send_receive_timeout
             while (packet := self._packet(deadline)).type != ServerPacketTypes.DATA:
                 if packet.type == ServerPacketTypes.EXCEPTION:
                     self.in_query = False
+                    # After an error in what precedes the statement (a setting, say) the server sends this and hangs up.
+                    self.doubtful = not answered
                     raise packet.exception
+                answered = True
                 if packet.type == ServerPacketTypes.END_OF_STREAM:
                     self.in_query = False
                     return
                 if packet.type == ServerPacketTypes.PROGRESS:
                     self.written_rows += packet.progress.written_rows
+            answered = True
             yield packet.block
 
     def _packet(self, deadline: float) -> Any:

@@ -50,7 +50,13 @@ class Inspector(reflection.Inspector):
             return
         if found["engine"] == "Dictionary":
             read_dictionary(self._create_query(table.name, table.schema).clauses)._set_parent(table)
+        elif not found["engine_full"] and (made := self._create_query(table.name, table.schema)).columns:
+            raise sa_exc.UnreflectableTableError(
+                f"{table.fullname} is made of a table function (CREATE TABLE ... AS {found['engine']}), and the server "
+                f"does not say of which: it was made with columns {', '.join(made.columns)}"
+            )
         else:
+            # The server's own tables, as in system, have no engine that a statement could name.
             read_engine(found["engine_full"], table.columns)._set_parent(table)
 
     def get_projections(self, table_name: str, schema: str | None = None) -> list[Projection]:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["changes_nothing", "first_keyword", "has_second_statement", "returns_rows"]
+__all__ = [
+    "changes_nothing",
+    "first_keyword",
+    "has_inline_data",
+    "has_second_statement",
+    "returns_rows",
+    "without_end",
+]
 
-_TRIVIA: Final = r"\s+|--[^\n]*|\#[ !][^\n]*|/\*(?:[^*]|\*(?!/))*\*/"
+_TRIVIA: Final = r"\s+|--[^\n]*|//[^\n]*|\#[ !][^\n]*|/\*(?:[^*]|\*(?!/))*\*/"
 _FIRST_WORD: Final = re.compile(rf"(?:{_TRIVIA}|\()*([A-Za-z]+)")
 _TOKEN: Final = re.compile(
     rf"(?P<trivia>{_TRIVIA})"
-    r"|(?P<quoted>'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|\"(?:[^\"\\]|\\.|\"\")*\")"
+    r"|(?P<quoted>'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|\"(?:[^\"\\]|\\.|\"\")*\""
+    r"|\u2018[^\u2019]*\u2019|\u201c[^\u201d]*\u201d)"
+    # In a word, $ is a letter like any other, and begins no heredoc.
+    r"|(?P<word>[A-Za-z0-9_][A-Za-z0-9_$]*)"
     r"|(?P<heredoc>(?P<tag>\$\w*\$).*?(?P=tag))"
     r"|(?P<end>;)"
-    r"|[^\s;'`\"$/\#-]+|.",
+    r"|[^\sA-Za-z0-9_;'`\"\u2018\u201c$/\#-]+|.",
     re.DOTALL,
 )
 _ROWS: Final = frozenset({"SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "KILL", "FROM"})
@@ -53,4 +63,29 @@ def has_second_statement(sql: str) -> bool:
             ended = True
         elif ended:
             return True
+    return False
+
+
+def without_end(sql: str) -> str:
+    """Return ``sql`` without the ``;`` at its end and the comments that follow it."""
+    end = next((token.start() for token in _TOKEN.finditer(sql) if token["end"]), None) if ";" in sql else None
+    return sql[:end]
+
+
+def has_inline_data(sql: str) -> bool:
+    """Whether an INSERT brings its rows behind a FORMAT: ``INSERT INTO t FORMAT CSV 1,2``."""
+    if first_keyword(sql) != "INSERT":
+        return False
+    depth, before = 0, ""
+    for token in _TOKEN.finditer(sql):
+        text = token[0].upper()
+        if token["trivia"]:
+            continue
+        depth += (text == "(") - (text == ")")
+        if depth == 0 and token["word"] and before not in ("INTO", "TABLE", "FUNCTION", "."):
+            if text == "FORMAT":
+                return True
+            if text in ("SELECT", "WITH", "VALUES", "FROM"):
+                return False
+        before = text
     return False

@@ -10,8 +10,9 @@ from sqlalchemy.sql import compiler, operators, selectable, sqltypes
 
 from netra_chdb.dialect.literals import literal
 
-__all__ = ["StandardSQL"]
+__all__ = ["NO_LOCKS", "StandardSQL"]
 
+NO_LOCKS: Final = "ClickHouse locks no rows: FOR UPDATE, asked for by with_for_update(), would be no lock"
 _KEEPS_NULLS: Final = (21, 8)
 _ORDERS: Final = {
     operators.asc_op: "ASC",
@@ -53,6 +54,8 @@ class StandardSQL(compiler.SQLCompiler):
     }
 
     def visit_compound_select(self, cs: Any, asfrom: bool = False, compound_index: Any = None, **kw: Any) -> str:
+        if cs._for_update_arg is not None:
+            raise sa_exc.CompileError(NO_LOCKS)
         ordered = bool(cs._order_by_clauses) or cs._has_row_limiting_clause
         if not ordered:
             return str(super().visit_compound_select(cs, asfrom=asfrom, compound_index=compound_index, **kw))
@@ -129,6 +132,19 @@ class StandardSQL(compiler.SQLCompiler):
 
     def visit_regexp_match_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
         return f"match({self.process(binary.left, **kw)}, {self._pattern(binary, binary.right, **kw)})"
+
+    # Upstream's ILIKE forgets the character that escapes.
+
+    def visit_ilike_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return self._ilike("ILIKE", binary, **kw)
+
+    def visit_not_ilike_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
+        return self._ilike("NOT ILIKE", binary, **kw)
+
+    def _ilike(self, word: str, binary: Any, **kw: Any) -> str:
+        text = f"{self.process(binary.left, **kw)} {word} {self.process(binary.right, **kw)}"
+        escape = binary.modifiers.get("escape")
+        return text if escape is None else f"{text} ESCAPE {self._text(escape)}"
 
     def visit_not_regexp_match_op_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
         return f"NOT {self.visit_regexp_match_op_binary(binary, operator, **kw)}"

@@ -116,6 +116,12 @@ class TypeCompiler(ClickHouseTypeCompiler):
     def visit_clickhouse_nested(self, type_: Any, **kw: Any) -> str:
         return f"Nested{self.process(type_.item_type_impl, **kw).removeprefix('Tuple')}"
 
+    def visit_clickhouse_shape(self, type_: Any, **kw: Any) -> str:
+        return type(type_).__name__
+
+    def visit_clickhouse_bfloat16(self, type_: Any, **kw: Any) -> str:
+        return "BFloat16"
+
     def visit_clickhouse_time(self, type_: Any, **kw: Any) -> str:
         return "Time"
 

@@ -11,8 +11,10 @@ from typing import Any, TypeAlias
 from clickhouse_sqlalchemy import types as upstream
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import coercions, operators, roles
 from sqlalchemy.sql.elements import BindParameter, ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.sqltypes import Indexable
 from sqlalchemy.sql.type_api import to_instance
 
 from netra_chdb.dialect.literals import literal
@@ -75,6 +77,10 @@ class _Wrapper:
     def _type_affinity(self) -> Any:
         return to_instance(self.nested_type)._type_affinity
 
+    @property
+    def _expression_adaptations(self) -> Any:
+        return self.nested_type._expression_adaptations
+
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         return self.nested_type.coerce_compared_value(op, value)
 
@@ -102,8 +108,30 @@ class LowCardinality(_Wrapper, upstream.LowCardinality):
     """``LowCardinality(T)``: a dictionary; for columns with few distinct values."""
 
 
-class Array(upstream.Array):
-    """``Array(T)``: a list."""
+class _Indexed(Indexable.Comparator[Any]):
+    """What ``column[index]`` is for a list or a dict."""
+
+    def _setup_getitem(self, index: Any) -> Any:
+        type_: Any = self.type
+        key, item = type_.indexing
+        if isinstance(index, slice):
+            raise sa_exc.ArgumentError("ClickHouse has no slices; use func.arraySlice(array, offset, length)")
+        return operators.getitem, coercions.expect(roles.ExpressionElementRole, index, type_=key), item
+
+
+class Array(Indexable, upstream.Array):
+    """``Array(T)``: a list.
+
+    ``column[index]`` counts as ClickHouse does, from 1, or from -1 backwards. Beyond the ends it is the default of
+    ``T``: 0, an empty text, NULL for a ``Nullable``.
+    """
+
+    comparator_factory = _Indexed
+
+    @property
+    def indexing(self) -> tuple[Any, Any]:
+        """The type of an index, and of what it finds."""
+        return upstream.Int64(), self.item_type_impl
 
     def bind_processor(self, dialect: Dialect) -> Processor | None:
         return _each(_element(self.item_type_impl, dialect, "bind"))
@@ -118,8 +146,10 @@ def _each(process: Processor | None) -> Processor | None:
     return _like(lambda values: None if values is None else [process(value) for value in values], process)
 
 
-class Map(upstream.Map):
-    """``Map(K, V)``: a dict."""
+class Map(Indexable, upstream.Map):
+    """``Map(K, V)``: a dict. ``column[key]`` is the default of ``V`` for a key that is not there."""
+
+    comparator_factory = _Indexed
 
     def __init__(self, key_type: Any, value_type: Any) -> None:
         super().__init__(to_instance(key_type), to_instance(value_type))
@@ -140,6 +170,11 @@ class Map(upstream.Map):
             key,
             item,
         )
+
+    @property
+    def indexing(self) -> tuple[Any, Any]:
+        """The type of a key, and of what it finds."""
+        return self.key_type, self.value_type
 
     @property
     def python_type(self) -> type[Any]:
@@ -232,7 +267,7 @@ def _function(function: Any) -> str:
             f"{function!r} does not name the function of a state: give its parameters alone, as in "
             'func.quantiles(0.5, 0.9), parametric("quantile", 0.5) or "quantile(0.5)"'
         )
-    return f"{name}({', '.join(map(literal, values))})" if values else str(name)
+    return f"{name}({', '.join(literal(value).strip() for value in values)})" if values else str(name)
 
 
 class AggregateFunction(_Contains, upstream.AggregateFunction):

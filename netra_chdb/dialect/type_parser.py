@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy.sql import sqltypes
 
 from netra_chdb.dialect import types
+from netra_chdb.dialect.type_shapes import SHAPES
 
 __all__ = ["argument_of_json", "enum_numbers", "parse_type", "split_arguments", "split_named", "unquote"]
 
@@ -25,7 +26,7 @@ _PLAIN: Final[dict[str, Any]] = {
         *("Int8", "Int16", "Int32", "Int64", "Int128", "Int256"),
         *("UInt8", "UInt16", "UInt32", "UInt64", "UInt128", "UInt256"),
         *("Float32", "Float64", "String", "UUID", "Date", "Date32", "IPv4", "IPv6"),
-        *("DateTime", "Time", "JSON", "Dynamic"),
+        *("DateTime", "Time", "JSON", "Dynamic", "BFloat16", *SHAPES),
     )
 } | {"Bool": types.Boolean, "Boolean": types.Boolean}
 

@@ -55,6 +55,7 @@ from netra_chdb.dialect.type_containers import (
 )
 from netra_chdb.dialect.type_containers import is_nullable as is_nullable
 from netra_chdb.dialect.type_dynamic import JSON, Dynamic, Nested, Variant
+from netra_chdb.dialect.type_shapes import LineString, MultiLineString, MultiPolygon, Point, Polygon, Ring
 from netra_chdb.dialect.type_spans import Time, Time64
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "UUID",
     "AggregateFunction",
     "Array",
+    "BFloat16",
     "Boolean",
     "Bytes",
     "Date",
@@ -84,10 +86,16 @@ __all__ = [
     "Int128",
     "Int256",
     "JSONText",
+    "LineString",
     "LowCardinality",
     "Map",
+    "MultiLineString",
+    "MultiPolygon",
     "Nested",
     "Nullable",
+    "Point",
+    "Polygon",
+    "Ring",
     "SimpleAggregateFunction",
     "String",
     "Time",
@@ -138,6 +146,12 @@ class _Float(upstream.Float):
     # sqlalchemy.Float converts each value of a result with float() for dialects with native decimals.
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
         return super().result_processor(dialect, coltype) if self.asdecimal else None
+
+
+class BFloat16(_Float):
+    """``BFloat16``: cut to 8 bits of precision."""
+
+    __visit_name__ = "clickhouse_bfloat16"
 
 
 class Float32(_Float):

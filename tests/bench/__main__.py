@@ -1,10 +1,12 @@
-"""``python -m tests.bench [name ...]``: all benchmarks, or those named."""
+"""``python -m tests.bench [name ...]``: all benchmarks, or those named; exit code 1 when one misses its figure."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from pathlib import Path
+
+from tests.bench.measure import MISSED
 
 NAMES = sorted(
     path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("__init__", "__main__", "measure")
@@ -19,7 +21,9 @@ def main(wanted: list[str]) -> int:
     for name in wanted or NAMES:
         print(f"== {name}")
         importlib.import_module(f"tests.bench.{name}").run()
-    return 0
+    for line in MISSED:
+        print(f"missed  {line}")
+    return 1 if MISSED else 0
 
 
 if __name__ == "__main__":

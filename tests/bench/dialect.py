@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from netra_chdb import create_engine
 from netra_chdb.dialect import DateTime64, Float64, Int64, String
-from tests.bench.measure import compare
+from tests.bench.measure import compare, limit
 from tests.servers import PASSWORD, ModernServer
 
 ROWS = 1_000_000
@@ -186,6 +186,6 @@ def _run(server: ModernServer) -> None:
 
     for name, ours, bare in (("HTTP", http, bare_http), ("native", native, bare_native)):
         found = compare(f"{many} statements, {name} / the bare driver", statements(ours), bare, wanted="see below")
-        print(f"    over the bare driver: {(found.ours - found.peer) / many * 1e3:.3f} ms a statement, wanted <= 0.25")
+        limit(f"a statement, {name}, over the bare driver", (found.ours - found.peer) / many * 1e3, 0.25, "ms")
     for engine in (http, native, peer_http, peer_native):
         engine.dispose()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import re
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["MISSED", "Comparison", "compare", "limit"]
+
+#: What was asked for and not reached in this run.
+MISSED: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,12 @@ class Comparison:
     peer: float
     ratio: float
     wanted: str
+
+    @property
+    def met(self) -> bool:
+        """Whether the ratio is what is wanted; True where that is no number."""
+        bound = re.fullmatch(r"<= ([\d.]+)", self.wanted)
+        return bound is None or self.ratio <= float(bound[1])
 
     def __str__(self) -> str:
         return (
@@ -75,4 +85,13 @@ def compare(
         wanted,
     )
     print(result, flush=True)
+    if not result.met:
+        MISSED.append(f"{name}: {result.ratio:.3f}, wanted {wanted}")
     return result
+
+
+def limit(name: str, found: float, most: float, unit: str) -> None:
+    """Print a figure that is no ratio, with the most that it may be."""
+    print(f"    {name}: {found:.3f} {unit}, wanted <= {most}", flush=True)
+    if found > most:
+        MISSED.append(f"{name}: {found:.3f} {unit}, wanted <= {most}")

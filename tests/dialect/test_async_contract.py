@@ -1,6 +1,7 @@
 """The contract on async engines: each test of this directory that works on the shared ``engine``, unchanged.
 
-A new module of contract tests joins by being there; :mod:`tests.dialect.conftest` runs them in the event loop.
+A new module of contract tests joins by being there; :mod:`tests.dialect.conftest` runs them in the event loop, a third
+of them with the normal tests, the others with the slow ones.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def fixtures(module: ModuleType) -> dict[str, Callable[..., object]]:
 def works_on_engine(function: Callable[..., object], known: dict[str, Callable[..., object]]) -> bool:
     """Whether ``engine`` is among what a test asks for, or what its fixtures ask for."""
     asked = inspect.signature(function).parameters
+    if "url" in asked:
+        return False  # it makes engines of its own
     return "engine" in asked or any(works_on_engine(known[name], known) for name in asked if name in known)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from collections import Counter
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from netra_chdb import create_engine
 from netra_chdb.dialect.hosts import STRATEGIES, Hosts, addresses
+from tests.dialect.loop import ask, fresh
 from tests.proxy import Proxy
 from tests.resilience.breakers import Clock
 from tests.servers import PASSWORD, ModernServer, free_port
@@ -204,6 +206,17 @@ def test_a_host_that_is_gone_is_asked_once(modern_server: ModernServer, driver: 
     assert line.accepted == 6
     hosts: Any = engine.dialect.hosts  # type: ignore[attr-defined]
     assert hosts._aside[("127.0.0.1", gone)].failures < 6
+
+
+def test_an_async_engine_goes_on_to_the_next_host(modern_server: ModernServer, driver: str, lines: list[Proxy]) -> None:
+    where = url(modern_server, driver, [free_port(), *(line.port for line in lines)])
+
+    async def run() -> list[int]:
+        async with fresh(where, pool_size=6) as engine:
+            return list(await asyncio.gather(*[ask(engine, "SELECT sleep(0.2) + :n", n=n) for n in range(6)]))
+
+    assert asyncio.run(run()) == list(range(6))
+    assert [line.accepted for line in lines] == [6, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event, orm
-from sqlalchemy import exc as sa_exc
 
 from netra_chdb.dialect import (
-    Date,
-    FixedString,
-    Int8,
     Int64,
     JSONText,
     Memory,
     MergeTree,
     Nullable,
     String,
-    UInt64,
 )
 from netra_chdb.dialect.inserts import insert_block
 
@@ -339,31 +333,3 @@ def test_events_see_an_executemany(engine: sa.Engine, database: str) -> None:
 )
 def test_anything_but_values_is_no_block(sql: str) -> None:
     assert insert_block(sql) is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "good", "bad"),
-    [
-        (Int8, 127, 128),
-        (UInt64, 2**64 - 1, -1),
-        (Date, dt.date(2149, 6, 6), dt.date(2149, 6, 7)),
-        (FixedString(2), b"ab", b"abc"),
-    ],
-    ids=["Int8", "UInt64", "Date", "FixedString"],
-)
-def test_a_value_beside_an_expression_is_checked(
-    embedded: sa.Engine, make_database: Any, kind: Any, good: Any, bad: Any
-) -> None:
-    # The server reads such values as SQL, where 300 for an Int8 is 44 and a late date an early one.
-    database = make_database(embedded)
-    columns = [sa.Column("a", Int64), sa.Column("v", kind)]
-    table = sa.Table("t", sa.MetaData(), *columns, Memory(), schema=database)
-    with embedded.connect() as connection:
-        table.create(connection)
-        statement = table.insert().values(a=sa.func.abs(-1), v=sa.bindparam("value"))
-        connection.execute(statement, [{"value": good}, {"value": good}])
-        with pytest.raises(sa_exc.DataError, match="'v'"):
-            connection.execute(statement, [{"value": good}, {"value": bad}])
-        with pytest.raises(sa_exc.DataError, match="'v'"):
-            connection.execute(table.insert().values(a=sa.func.abs(-1), v=bad))
-        assert connection.scalars(sa.select(table.c.v)).all() == [good, good]

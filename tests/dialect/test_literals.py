@@ -184,7 +184,7 @@ def test_what_no_literal_stands_for_is_refused(engine: sa.Engine, value: Any) ->
 
 
 def test_the_sign_of_zero_and_the_kinds_of_nothing() -> None:
-    assert literal(-0.0) == "-0.0"
+    assert literal(-0.0) == " -0.0"
     assert literal(math.inf) == "inf"
     assert literal(None) == "NULL"
     assert literal("") == "''"

@@ -80,6 +80,34 @@ def test_lightweight_statements_compile_once_and_keep_their_values(engine: sa.En
         assert session.scalars(select(columns.id).order_by(columns.id)).all() == [0, 4, 5]
 
 
+@pytest.mark.parametrize("kind", ["core", "orm"])
+@pytest.mark.parametrize("lightweight", [False, True], ids=["mutation", "lightweight"])
+def test_an_update_compiles_once_and_keeps_its_values(
+    engine: sa.Engine, items: Any, kind: str, lightweight: bool
+) -> None:
+    target, columns = _target(items, kind)
+    as_asked = _lightweight if lightweight else (lambda statement: statement)
+    table = items.__table__.fullname
+    plain = "UPDATE {0} SET {1}" if lightweight else "ALTER TABLE {0} UPDATE {1} SETTINGS mutations_sync = 2"
+    engine.clear_compiled_cache()
+    with orm.Session(engine) as session:
+        hits: list[CacheStats] = []
+        sa.event.listen(session.connection(), "after_cursor_execute", lambda *args: hits.append(args[4].cache_hit))
+        for number, name in ((1, "one"), (2, "two")):
+            new = sa.func.concat(columns.name, f"-{name}")
+            session.execute(as_asked(sa.update(target).where(columns.id == number).values(name=new)))
+            # The same in plain SQL, on another row.
+            change = f"name = concat(name, '-{name}') WHERE id = {number + 2}"
+            session.connection().exec_driver_sql(plain.format(table, change))
+        assert [hit for hit in hits if hit is not CacheStats.NO_CACHE_KEY] == [
+            CacheStats.CACHE_MISS,
+            CacheStats.CACHE_HIT,
+        ]
+        found = session.execute(select(columns.id, columns.name).order_by(columns.id)).all()
+        ends = [name.removeprefix(f"name-{number}") for number, name in found]
+        assert ends == ["", "-one", "-two", "-one", "-two", ""]
+
+
 def test_a_delete_with_a_subquery(engine: sa.Engine, items: Any) -> None:
     odd = select(items.id).where(items.id % 2 == 1).settings(max_threads=1)
     with orm.Session(engine) as session:

@@ -31,7 +31,7 @@ def one(
         lambda s, v: select(s.e.user, build(s.e, v)).final().group_by(s.e.user).order_by(s.e.user),
         f"SELECT user, {plain} FROM {{db}}.events FINAL GROUP BY user ORDER BY user",
         ((first, literal(first)), (second, literal(second))),
-        plain.split("(")[0] + "(",
+        plain,
         same=same,
     )
 
@@ -43,7 +43,7 @@ def each(build: Callable[[Any, Any], Any], plain: str, first: Any, second: Any, 
         lambda s, v: select(s.e.id, build(s.e, v)).final().order_by(s.e.id),
         f"SELECT id, {plain} FROM {{db}}.events FINAL ORDER BY id",
         ((first, literal(first)), (second, literal(second))),
-        "",
+        plain,
         **options,
     )
 
@@ -153,7 +153,7 @@ TIMES = [
     *(
         each(
             functools.partial(_rounded, unit),
-            f"toStartOfInterval(at, INTERVAL {{v}} {unit})", 2, 7, same=unit not in ("second", "minute"),
+            f"toStartOfInterval(at, INTERVAL {{v}} {unit.upper()})", 2, 7, same=unit not in ("second", "minute"),
         )
         for unit in ("millisecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year")
     ),
@@ -169,7 +169,7 @@ WINDOWS = [
     ),
     each(
         lambda e, v: func.count().over(order_by=e.id, range_=(-v, v)),
-        "count() OVER (ORDER BY id RANGE BETWEEN {v} PRECEDING AND {v} FOLLOWING)", 1, 2, in_key=True,
+        "count(*) OVER (ORDER BY id RANGE BETWEEN {v} PRECEDING AND {v} FOLLOWING)", 1, 2, in_key=True,
     ),
     each(
         lambda e, v: func.lagInFrame(e.amount, v, 0).over(partition_by=e.user, order_by=e.id),
@@ -191,7 +191,41 @@ WINDOWS = [
          "ntile({v}) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)", 2, 3),
 ]  # fmt: skip
 
-CASES = [*AGGREGATES, *PARAMETRIC, *LAMBDAS, *TIMES, *WINDOWS]
+
+def merged(
+    state: Callable[[Any, Any], Any], merge: Callable[[Any, Any], Any], made: str, plain: str, first: Any, second: Any
+) -> Case:
+    """A case that makes states for each user and kind, and merges them for each user."""
+
+    def build(s: Any, v: Any) -> Any:
+        kinds = select(s.e.user, s.e.kind, state(s.e, v).label("state")).final().group_by(s.e.user, s.e.kind).subquery()
+        return select(kinds.c.user, merge(kinds.c, v)).group_by(kinds.c.user).order_by(kinds.c.user)
+
+    return Case(
+        plain.replace("{v}", "v"),
+        build,
+        f"SELECT user, {plain} FROM (SELECT user, kind, {made} AS state FROM {{db}}.events FINAL GROUP BY user, kind) "
+        "GROUP BY user ORDER BY user",
+        ((first, literal(first)), (second, literal(second))),
+        f"{made} AS state",
+    )
+
+
+MERGES = [
+    merged(lambda e, v: func.sumIfState(e.amount, e.id > v), lambda c, v: func.sumIfMerge(c.state),
+           "sumIfState(amount, id > {v})", "sumIfMerge(state)", 10, 20),
+    merged(lambda e, v: func.argMaxState(e.kind, e.id % v), lambda c, v: func.argMaxMerge(c.state),
+           "argMaxState(kind, id % {v})", "argMaxMerge(state)", 7, 11),
+    merged(lambda e, v: func.uniqExactState(e.id), lambda c, v: func.uniqExactMergeIf(c.state, c.kind != v),
+           "uniqExactState(id)", "uniqExactMergeIf(state, kind != {v})", "buy", "none"),
+    merged(lambda e, v: func.quantilesExactState(0.1, v, e.value),
+           lambda c, v: func.quantilesExactMerge(0.1, v, c.state),
+           "quantilesExactState(0.1, {v})(value)", "quantilesExactMerge(0.1, {v})(state)", 0.5, 0.9),
+    merged(lambda e, v: func.groupArraySortedState(v, e.id), lambda c, v: func.groupArraySortedMerge(v, c.state),
+           "groupArraySortedState({v})(id)", "groupArraySortedMerge({v})(state)", 2, 4),
+]  # fmt: skip
+
+CASES = [*AGGREGATES, *PARAMETRIC, *LAMBDAS, *TIMES, *WINDOWS, *MERGES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -7,19 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 import netra_chdb.dialect as ch
-
-
-@pytest.fixture
-def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
-    with engine.connect() as connection:
-        yield connection
 
 
 def rows(connection: sa.Connection, statement: sa.Executable) -> list[tuple[Any, ...]]:
@@ -155,3 +148,25 @@ def test_what_would_not_be_kept_is_refused(connection: sa.Connection, database: 
     table = sa.Table("t", sa.MetaData(schema=database), *items())
     with pytest.raises(sa.exc.CompileError, match="ClickHouse has no"):
         table.create(connection)
+
+
+def test_a_pattern_with_an_escape_in_any_case(connection: sa.Connection) -> None:
+    source = sa.union_all(*[sa.select(sa.literal(text).label("t")) for text in ("50%", "50a", "A_50%b")]).subquery()
+    column = source.c.t
+    for condition, expected in (
+        (column.icontains("0%", autoescape=True), ["50%", "A_50%b"]),
+        (column.istartswith("a_", autoescape=True), ["A_50%b"]),
+        (column.iendswith("50%", autoescape=True), ["50%"]),
+        (column.ilike("a#_50#%B", escape="#"), ["A_50%b"]),
+        (column.not_ilike("%#%B", escape="#"), ["50%", "50a"]),
+        (column.not_ilike("%%B", escape="%"), ["50%", "50a", "A_50%b"]),
+        (column.ilike("%A"), ["50a"]),
+    ):
+        assert connection.scalars(sa.select(column).where(condition).order_by(column)).all() == expected, condition
+
+
+def test_a_lock_is_refused(connection: sa.Connection) -> None:
+    one = sa.select(numbers(1))
+    for statement in (one.with_for_update(), ch.select(numbers(1)).with_for_update(), sa.union(one).with_for_update()):
+        with pytest.raises(sa.exc.CompileError, match="locks no rows"):
+            connection.execute(statement)

@@ -41,6 +41,7 @@ TAIL = """
 - A `Nested` is one column under `execution_options(settings={"flatten_nested": 0})`; else the server makes an array of
   each name, `n.x`, and these are what is inserted, selected and reflected.
 - `AggregateFunction(func.quantiles(0.5, 0.9), Float64)`: parameters are expressions, or part of a text.
+- `Point`, `Ring`, `LineString`, `Polygon`, `MultiLineString`, `MultiPolygon` are tuples of two floats, in lists.
 - NumPy scalars are taken as the Python values that they stand for.
 - An `enum.Enum` class is declared with `sqlalchemy.Enum(cls)`, `Enum8(cls)` or `Enum16(cls)`; an `IntEnum` or `StrEnum`
   that is bound without a type is its value.
@@ -55,8 +56,8 @@ TAIL = """
 | `JSON` | name it: `text(...).columns(j=JSON)`, or a table's column | likewise | yes |
 | a `FixedString`, `Enum`, `Decimal` beyond `max_types` of a `Dynamic` | refused | refused | read; an `Enum` refused |
 | `Decimal` in `Dynamic` | refused | refused | refused |
-| a `FixedString`, `Enum` or `Decimal` beyond a `Dynamic`'s `max_types` | refused | refused | read; an `Enum` refused |
 | states (`AggregateFunction`) | read them with `-Merge` | read them with `-Merge` | read them with `-Merge` |
+| `QBit`, `Geometry`, columns of intervals | not known: reflected as `NullType` | likewise | likewise |
 | `Tuple()` without elements | yes | yes | refused (`NotSupportedError`) |
 | nanoseconds in `DateTime64(7..9)` | Python keeps six digits | Python keeps six digits | Python keeps six digits |
 """

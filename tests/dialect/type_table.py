@@ -116,6 +116,8 @@ def _float32(value: float) -> float:
 STRINGS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | AWKWARD
 BYTES = st.binary(max_size=8)
 FLOATS = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 0.1, 5e-324, 1.7976931348623157e308])
+HALVES = st.integers(-255, 255).map(lambda number: number / 8) | st.sampled_from([math.inf, -math.inf, math.nan, -0.0])
+POINT = st.tuples(st.floats(allow_nan=False), st.floats(allow_nan=False))
 ADDRESSES = st.integers(0, 2**128 - 1).map(ipaddress.IPv6Address)
 NANOSECONDS_END = dt.datetime(2262, 4, 11, 23, 47, 16)
 
@@ -128,6 +130,7 @@ def _cases() -> list[Case]:
     ]
     cases += [
         Case("Float32", st.floats(width=32), "float, int", "float", "rounded to 24 bits", comparable=False),
+        Case("BFloat16", HALVES, "float, int", "float", "cut to 8 bits", comparable=False),
         Case("Float64", FLOATS, "float, int", "float", "an int that no float equals is refused", comparable=False),
     ]
     for precision, scale in ((9, 0), (9, 4), (18, 18), (18, 6), (38, 10), (76, 38)):
@@ -209,6 +212,12 @@ def _cases() -> list[Case]:
             "named elements come back as a plain tuple",
         ),
         ("Array(Tuple(Int64, String))", st.lists(st.tuples(st.integers(0, 9), STRINGS), max_size=3), "list", ""),
+        ("Point", POINT, "tuple", ""),
+        ("Ring", st.lists(POINT, max_size=3), "list", ""),
+        ("LineString", st.lists(POINT, max_size=3), "list", ""),
+        ("Polygon", st.lists(st.lists(POINT, max_size=3), max_size=2), "list", ""),
+        ("MultiLineString", st.lists(st.lists(POINT, max_size=3), max_size=2), "list", ""),
+        ("MultiPolygon", st.lists(st.lists(st.lists(POINT, max_size=2), max_size=2), max_size=2), "list", ""),
         ("SimpleAggregateFunction(max, Int64)", st.integers(-(2**63), 2**63 - 1), "int", ""),
     ]
     cases += [

@@ -150,7 +150,7 @@ class ReturningGuardsTest(sqlalchemy_suite.ReturningGuardsTest):
 
 
 class ServerSideCursorsTest(_LeavesOut, sqlalchemy_suite.ServerSideCursorsTest):
-    LEFT_OUT = {"for_update_string": "ClickHouse has no SELECT ... FOR UPDATE"}
+    LEFT_OUT = {"for_update": "ClickHouse has no SELECT ... FOR UPDATE"}
 
     def _is_server_side(self, cursor: Any) -> bool:
         return bool(cursor.server_side)
