@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench slow clean
+.PHONY: help demo test lint coverage bench slow clean
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,11 @@ lint: $(STAMP) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+coverage: $(STAMP) ## check that what guards reads is covered, every branch of it
+	$(BIN)/coverage run -m pytest tests/engine tests/resilience tests/dialect/test_hosts.py \
+		tests/test_scope.py tests/test_scope_writes.py tests/test_answers.py tests/test_mode.py tests/test_access_async.py
+	$(BIN)/coverage report
+
 bench: $(STAMP) ## measure against the peers, in one run
 	$(BIN)/python -m tests.bench
 
@@ -34,4 +39,4 @@ slow: $(STAMP) ## run the long tests
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 clean: ## remove what the other commands made
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

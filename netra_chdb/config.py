@@ -98,6 +98,13 @@ class Config(BaseSettings):
         default=None, min_length=1, description="the name of the cluster on which tables are replicated and distributed"
     )
 
+    service: str = Field(
+        default="netra_chdb",
+        min_length=1,
+        max_length=100,
+        description="the application's name, in ClickHouse's query_log (log_comment) and in metrics",
+    )
+
     redis_url: SecretStr | None = Field(
         default=None,
         # An alias goes without the prefix, and without regard to case: this reads REDIS_URL.

@@ -71,12 +71,15 @@ def run(
     # What goes wrong is shown where it belongs; without a handler, logging would print it once more.
     logging.getLogger().addHandler(logging.NullHandler())
     # What the environment says of a server is not meant for this.
-    config = Config(url=None, host=None, port=None, path=folder / "netra.chdb", mode="normal")
+    config = Config(
+        url=None, host=None, port=None, path=folder / "netra.chdb", spool_dir=folder / "netra.spool", mode="normal"
+    )
     try:
         _Demo(Console(highlight=False), config, svg).show(metrics)
     finally:
         if directory is None and not keep:
             shutil.rmtree(config.path, ignore_errors=True)
+            shutil.rmtree(config.spool_dir, ignore_errors=True)
             with contextlib.suppress(OSError):
                 folder.rmdir()  # where nothing else is in it
     return 0

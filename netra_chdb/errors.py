@@ -9,6 +9,7 @@ The tree (database errors themselves stay SQLAlchemy's; ``exc.orig.code`` is Cli
      +-- SpoolFull                          the durable queue has reached its size limit
      +-- NotReady                           ClickHouse, or its schema, is not there (yet)
      |    +-- EngineMissing (ImportError)   the embedded engine is not installed
+     |    +-- StartingUp (BreakerOpen)    the start is not through yet: ClickHouse was not asked
      |    +-- ForkedProcess                 the embedded engine was opened before a fork
      +-- SchemaMismatch                     the database's schema is not the models'
      +-- MigrationLocked                    another process migrates this database
@@ -40,6 +41,7 @@ __all__ = [
     "RowProblem",
     "SchemaMismatch",
     "SpoolFull",
+    "StartingUp",
     "Statement",
     "advise",
     "classify",
@@ -61,6 +63,10 @@ class BreakerOpen(NetraError, pybreaker.CircuitBreakerError):
 
 class NotReady(NetraError):
     """ClickHouse, or the schema in it, is not there (yet)."""
+
+
+class StartingUp(NotReady, BreakerOpen):
+    """The application has not finished its start: the call was refused without touching ClickHouse."""
 
 
 class EngineMissing(NotReady, ImportError):

@@ -12,6 +12,7 @@ Not guarded: the DBAPI connection itself (``raw_connection()``), and what a proc
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
@@ -44,13 +45,20 @@ USER_ID: Final = "user_id"
 
 _OPTION: Final = "netra_scope"
 _FILTERS: Final = "additional_table_filters"
+# With this one, a SELECT without FROM reads a table that nothing in it names.
+_IMPLICIT: Final = "implicit_table_at_top_level"
+_REFUSED: Final = {_FILTERS: "it is what keeps other users' rows out", _IMPLICIT: "name the table in the statement"}
 _READS: Final = frozenset({"SELECT", "WITH", "FROM"})
 # They make rows of nothing but their arguments.
 _HARMLESS_IN_FROM: Final = frozenset(
     {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateSeries", "generate_series", "generateRandom", "values"}
 )
-# They read tables, dictionaries or files from inside an expression, where no filter reaches.
-_READING_FUNCTIONS: Final = ("dict", "joinget", "file", "catboostevaluate", "evalmlmethod", "modelevaluate")
+# They read tables, dictionaries or files from inside an expression, where no filter reaches; in() takes a column's
+# name on its right for a table's, which the operator does not.
+_READING_FUNCTION: Final = re.compile(
+    r"(dict|joinget|file|catboostevaluate|evalmlmethod|modelevaluate).*|(global)?(not)?(null)?in(ignoreset)?",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class Scope:
@@ -132,8 +140,10 @@ class Scope:
         sources: Sources | None = getattr(compiled, "sources", None)
         if options.get("schema_translate_map"):
             raise self.refuse("schema_translate_map", "the filter goes by the tables' own names")
-        if _FILTERS in context.settings or (sources is not None and _FILTERS in sources.settings):
-            raise self.refuse(f"the setting {_FILTERS}", "it is what keeps other users' rows out")
+        given = context.settings if sources is None else {*context.settings, *sources.settings}
+        for name, reason in _REFUSED.items():
+            if name in given:
+                raise self.refuse(f"the setting {name}", reason)
         if sources is None or sources.text:
             self._check_text(statement, sources, asked)
         if context.isinsert or first_keyword(statement) == "INSERT":
@@ -158,8 +168,10 @@ class Scope:
                 "and answer yourself for what it reads",
             )
         # Also spelt with escapes inside backticks, which nobody needs for any name here.
-        if _FILTERS in statement.lower() or "\\" in statement.replace("\\'", ""):
-            raise self.refuse(f"text that may name {_FILTERS}", "bind values instead of writing backslashes")
+        lowered = statement.lower()
+        for name in _REFUSED:
+            if name in lowered or "\\" in statement.replace("\\'", ""):
+                raise self.refuse(f"text that may name {name}", "bind values instead of writing backslashes")
 
     def _check_reads(self, sources: Sources, asked: frozenset[str]) -> frozenset[str]:
         names = set()
@@ -183,7 +195,7 @@ class Scope:
 
     def _check_functions(self, sources: Sources, asked: frozenset[str]) -> None:
         for name in sources.functions - asked:
-            if name.lower().startswith(_READING_FUNCTIONS):
+            if _READING_FUNCTION.fullmatch(name):
                 raise self.refuse(
                     f"the function {name}()",
                     f"no filter reaches what it reads; ask for it by execution_options(unscoped={name!r})",

@@ -26,6 +26,12 @@ def require(component: str, reason: str) -> None:
     pytest.skip(f"needs {component}: {reason}")
 
 
+@pytest.fixture(autouse=True)
+def _own_spool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a test leaves in a spool goes to nobody else's database, nor into the working directory."""
+    monkeypatch.setenv("CLICKHOUSE_SPOOL_DIR", str(tmp_path / "netra.spool"))
+
+
 @pytest.fixture(scope="session")
 def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The embedded engine; chDB opens one directory a process, so the run has one."""
@@ -135,9 +141,9 @@ def database(engine: sa.Engine, make_database: Callable[[sa.Engine], str]) -> st
 
 
 @pytest.fixture(scope="session")
-def data(url: str) -> Iterator[DataAccess]:
+def data(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataAccess]:
     """The whole data layer on each driver in turn, migrated; tests tell their rows apart by ``user_id``."""
-    with DataAccess(Config(url=url)) as access:
+    with DataAccess(Config(url=url, spool_dir=tmp_path_factory.mktemp("data") / "netra.spool")) as access:
         access.initialize()
         yield access
 

@@ -36,6 +36,7 @@ SETTINGS: dict[str, tuple[Any, str, Any]] = {
     "mode": ("normal", "degraded", "degraded"),
     "cluster": (None, "main", "main"),
     "redis_url": (None, f"redis://:{MARKER}@r", SecretStr(f"redis://:{MARKER}@r")),
+    "service": ("netra_chdb", "events", "events"),
     "spool_dir": (Path("./netra.spool"), "/data/spool", Path("/data/spool")),
     "spool_max_bytes": (10 * 2**30, "1048576", 1048576),
     "flush_rows": (10_000, "7", 7),

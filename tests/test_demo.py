@@ -61,7 +61,7 @@ def test_it_shows_given_files(tmp_path: Path) -> None:
     assert "load.csv: 576 rows stored, 1 rejected" in done.stdout
     # Values 0 .. 99, five times, and 0 .. 75: what NumPy's percentile gives.
     assert re.search(r"load\s+│ resource\s+│\s+│\s+576 │ 47\.500 │ 94\.000 │ 98\.000", done.stdout), done.stdout
-    assert sorted(path.name for path in folder.iterdir()) == ["chart.svg", "netra.chdb", "rejects.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == ["chart.svg", "netra.chdb", "netra.spool", "rejects.csv"]
     again = demo("--dir", folder)
     assert again.returncode == 2
     assert "is not an empty folder" in again.stderr

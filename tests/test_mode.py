@@ -36,14 +36,17 @@ def test_reads_come_from_the_store_and_go_back(access: DataAccess, user_id: str)
     assert (stale.stale, stale.as_of, len(stale.rows)) == (True, before.as_of, 1)
     with pytest.raises(errors.BreakerOpen, match="switched off: maintenance"):
         access.events.count(user_id=user_id)
-    with pytest.raises(errors.BreakerOpen):
-        access.events.insert([row])
+    assert access.events.insert([row]).state == "spooled"
+    access.events.record(row)
+    with pytest.raises(errors.NotReady, match="switched off"):
+        access.flush()
     with access.session() as session, pytest.raises(errors.BreakerOpen):
         session.scalars(sa.select(Event))
     assert access.pool().connection_attempts == checkouts
     access.restore()
     assert access.mode == "normal"
-    assert access.events.count(user_id=user_id) == 1
+    access.flush()
+    assert access.events.count(user_id=user_id) == 3
     assert not access.events.recent(user_id=user_id).stale
 
 

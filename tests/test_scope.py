@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event, func, orm
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import UnaryExpression
 
 from netra_chdb import DataAccess, SessionFactory, create_engine, errors, models
 from netra_chdb.dialect import select
@@ -190,7 +192,19 @@ def test_the_filter_goes_with_reads_and_never_with_an_insert(
     assert counted == 3
 
 
-@pytest.mark.parametrize("settings", [{"use_query_cache": 1}, {"optimize_trivial_count_query": 1}, {"max_threads": 1}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_query_cache": 1, "query_cache_share_between_users": 1},
+        {"optimize_trivial_count_query": 1, "optimize_use_implicit_projections": 1},
+        {"query_plan_enable_optimizations": 0},
+        {"optimize_move_to_prewhere": 0},
+        {"use_query_condition_cache": 1},
+        {"apply_deleted_mask": 0},
+        {"compatibility": "22.3"},
+        {"max_threads": 1},
+    ],
+)
 def test_settings_of_the_caller_do_not_widen_it(
     sessions: SessionFactory, users: tuple[str, str], settings: dict[str, int]
 ) -> None:
@@ -293,6 +307,23 @@ def test_the_setting_is_refused_from_any_side(session: orm.Session) -> None:
             run()
 
 
+def test_a_setting_that_reads_a_table_nobody_named_is_refused(session: orm.Session) -> None:
+    # A table without users, which a statement could not name.
+    hidden: Any = {"implicit_table_at_top_level": "netra_analytics.system_health_metrics"}
+    statement: Any = sa.select(sa.column("service_name"))
+    text = sa.text("SELECT service_name SETTINGS implicit_table_at_top_level = 'netra_analytics.system_health_metrics'")
+    ways: tuple[Callable[[], Any], ...] = (
+        lambda: session.execute(statement, execution_options={"settings": hidden}),
+        lambda: session.execute(statement.execution_options(settings=hidden)),
+        lambda: session.execute(select(sa.column("service_name")).settings(**hidden)),
+        lambda: session.connection().execution_options(settings=hidden).execute(statement),
+        lambda: session.execute(text, execution_options={"unscoped": "text"}),
+    )
+    for run in ways:
+        with pytest.raises(errors.NetraError, match="implicit_table_at_top_level"):
+            run()
+
+
 def test_another_schema_or_bind_is_refused(data: DataAccess, session: orm.Session) -> None:
     statement = sa.select(EVENTS.c.user_id)
     translated = {"schema_translate_map": {"netra_analytics": "netra_traces"}}
@@ -353,7 +384,11 @@ def test_table_functions_are_refused(session: orm.Session, function: Callable[[]
 
 
 @pytest.mark.parametrize(
-    "name", ["dictGet", "dictGetOrDefault", "dictHas", "dictGetString", "joinGet", "joinGetOrNull"]
+    "name",
+    [
+        *("dictGet", "dictGetOrDefault", "dictHas", "dictGetString", "joinGet", "joinGetOrNull", "file"),
+        *("in", "notIn", "globalIn", "nullIn", "notNullIn", "globalNotNullIn", "inIgnoreSet"),
+    ],
 )
 def test_functions_that_read_are_refused(session: orm.Session, name: str) -> None:
     for statement in (
@@ -394,6 +429,13 @@ class TestTablesUnderAnotherName:
                 "LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)",
                 "CREATE TABLE {0}.j (user_id String, n Int64) ENGINE = Join(ANY, LEFT, user_id)",
                 "INSERT INTO {0}.j SELECT user_id, max(n) FROM {0}.t GROUP BY user_id",
+                "CREATE TABLE {0}.s (user_id String) ENGINE = Set",
+                "INSERT INTO {0}.s SELECT user_id FROM {0}.t",
+                "CREATE TABLE {0}.target (user_id String, n Int64) ENGINE = MergeTree ORDER BY user_id",
+                "CREATE MATERIALIZED VIEW {0}.mt TO {0}.target AS SELECT user_id, n FROM {0}.t",
+                "INSERT INTO {0}.target SELECT * FROM {0}.t",
+                "CREATE MATERIALIZED VIEW {0}.mv ENGINE = MergeTree ORDER BY user_id POPULATE AS SELECT * FROM {0}.t",
+                "CREATE TABLE {0}.al ENGINE = Alias('{0}', 't')",
             ):
                 connection.exec_driver_sql(statement.format(database))
         mine = create_engine(url)
@@ -406,15 +448,33 @@ class TestTablesUnderAnotherName:
             yield read
         mine.dispose()
 
-    @pytest.mark.parametrize("name", ["t", "v", "mg", "bf"])
+    @pytest.mark.parametrize("name", ["t", "v", "mg", "bf", "mt", "mv", "al"])
     def test_with_their_users(self, read: Callable[..., Any], name: str) -> None:
         assert read(name, "user_id", "n") == [("u1", 0), ("u1", 1), ("u1", 2)]
+
+    @pytest.mark.parametrize("name", ["t", "s"])
+    def test_on_the_right_of_in(self, url: str, database: str, read: Callable[..., Any], name: str) -> None:
+        # A column in ORDER BY puts no table into FROM: what is left is a name that in() takes for a table's.
+        column = sa.table(database, sa.column(name)).c[name]
+        row = ["u2"] if name == "s" else ["u2", 5]
+        held = getattr(func, "in")(sa.tuple_(*map(sa.literal, row)), column)
+        mine = create_engine(url)
+        with SessionFactory(mine).for_user("u1") as session:
+            light = sa.table("t", sa.column("user_id"), sa.column("n"), schema=database)
+            statement = sa.select(light.c.n).order_by(held)
+            with pytest.raises(errors.NetraError, match=r"the function in\(\)"):
+                session.execute(statement)
+        with mine.connect() as connection:  # what it would say of others' rows
+            shown = sa.select(light.c.n).order_by(func.throwIf(held))
+            with pytest.raises(sa.exc.DatabaseError, match="non-zero"):
+                connection.execute(shown)
+        mine.dispose()
 
     @pytest.mark.parametrize("name", ["d", "j"])
     def test_keyed_by_their_users(self, read: Callable[..., Any], name: str) -> None:
         assert read(name, "user_id", "n") == [("u1", 2)]
 
-    @pytest.mark.parametrize("name", ["t", "v", "total", "mg", "bf", "d", "j"])
+    @pytest.mark.parametrize("name", ["t", "v", "total", "mg", "bf", "d", "j", "mt", "mv", "al"])
     def test_without_their_users(self, read: Callable[..., Any], name: str) -> None:
         with pytest.raises(errors.NetraError, match=rf"\.{name}: it has no user_id"):
             read(name, "n")
@@ -465,6 +525,65 @@ def test_what_says_whose() -> None:
 def test_a_users_session_takes_no_other_bind(data: DataAccess, sessions: SessionFactory, option: str) -> None:
     with pytest.raises(errors.NetraError, match=f"for_user\\(\\) takes no {option}"):
         sessions.for_user("u1", **{option: data.engine})
+
+
+def test_operators_and_fields_are_no_text(session: orm.Session) -> None:
+    plus: Any = operators.custom_op("+")
+    count: Any = func.count()
+    negated: Any = UnaryExpression(count, operator=operators.custom_op("-"))
+    ordered: Any = UnaryExpression(count, modifier=operators.custom_op("DESC"))
+    statement = sa.select(
+        count.op("%")(2), plus(count, 1), negated, sa.extract("year", sa.func.max(EVENTS.c.timestamp))
+    )
+    ((rest, more, less, year),) = session.execute(statement.select_from(EVENTS).order_by(ordered)).all()
+    assert (rest, more, less) == (MINE % 2, MINE + 1, -MINE)
+    assert year == dt.datetime.now(dt.UTC).year
+    texts: list[Any] = [
+        UnaryExpression(count, operator=operators.custom_op("- (SELECT 1) -")),
+        UnaryExpression(count, modifier=operators.custom_op("DESC SETTINGS additional_table_filters = {}")),
+    ]
+    for text in texts:
+        with pytest.raises(errors.NetraError, match="SQL given as text"):
+            session.execute(sa.select(func.count()).select_from(EVENTS).order_by(text))
+
+
+def test_rows_that_come_in_pieces(session: orm.Session, users: tuple[str, str]) -> None:
+    statement = sa.select(EVENTS.c.user_id)
+    for per in (1, 2, 1000):
+        streamed = session.execute(statement.execution_options(yield_per=per))
+        assert [row.user_id for row in streamed] == [users[0]] * MINE
+    frozen = session.execute(statement).freeze()
+    assert frozen().scalars().all() == [users[0]] * MINE
+    assert [found.user_id for found in session.scalars(sa.select(Event).execution_options(yield_per=2))] == (
+        [users[0]] * MINE
+    )
+
+
+def test_what_the_server_keeps_beside_the_rows(url: str, engine: sa.Engine, database: str) -> None:
+    # Sums of a projection, bounds of partitions, names of parts: answered without reading a row, if it were allowed.
+    with engine.connect() as connection:
+        connection.exec_driver_sql(
+            f"CREATE TABLE {database}.t (user_id String, k String, day Date, "
+            "PROJECTION p (SELECT k, count() GROUP BY k)) ENGINE = MergeTree ORDER BY user_id PARTITION BY day"
+        )
+        connection.exec_driver_sql(
+            f"INSERT INTO {database}.t SELECT if(number < 3, 'u1', 'u2'), if(number < 3, 'a', 'b'), "
+            "toDate('2026-01-01') + number FROM numbers(8)"
+        )
+    table = sa.table("t", *map(sa.column, ("user_id", "k", "day")), schema=database)
+    partition: Any = sa.column("_partition_id")
+    mine = create_engine(url)
+    with SessionFactory(mine).for_user("u1") as session:
+        sums = session.execute(sa.select(table.c.k, func.count()).group_by(table.c.k)).all()
+        assert [tuple(row) for row in sums] == [("a", 3)]
+        bounds = sa.select(func.min(table.c.day), func.max(table.c.day), func.count()).select_from(table)
+        ((first, last, count),) = session.execute(bounds).all()
+        assert (first, last, count) == (dt.date(2026, 1, 1), dt.date(2026, 1, 3), 3)
+        assert set(session.scalars(sa.select(partition).select_from(table).distinct())) == {
+            *("20260101", "20260102", "20260103")
+        }
+        assert session.scalar(sa.select(func.count()).select_from(table).where(partition == "20260108")) == 0
+    mine.dispose()
 
 
 def test_types_are_not_in_the_way(session: orm.Session) -> None:

@@ -150,6 +150,7 @@ class Dialect(Reflection, ClickHouseDialect):
         self._run(cursor, statement, parameters, context)
 
     def do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        """Send the rows as one block; one by one where something in a row is an SQL expression, a default too."""
         block = context.insert_block if context is not None else None
         if block is None:
             self._check(context)

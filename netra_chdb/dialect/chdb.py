@@ -219,19 +219,19 @@ def _open(path: str, database: str | None, settings: dict[str, Any]) -> Any:
                 "the embedded engine is not installed: pip install 'netra-chdb[embedded]', "
                 "or set CLICKHOUSE_URL or CLICKHOUSE_HOST to use a server"
             ) from error
-        import clickhouse_connect
+        from clickhouse_connect.driver.exceptions import OperationalError, ProgrammingError
+
+        from netra_chdb.dialect.chdb_client import EmbeddedClient
 
         if path != MEMORY:
             os.makedirs(path, mode=0o700, exist_ok=True)  # noqa: PTH103
         try:
-            return clickhouse_connect.get_client(
-                interface="chdb", path=path, database=database, settings=settings or None, tz_mode="aware"
-            )
-        except clickhouse_connect.driver.exceptions.ProgrammingError as error:
+            return EmbeddedClient(path=path, database=database, settings=settings, tz_mode="aware")
+        except ProgrammingError as error:
             # The engine prints the reason to stderr and leaves it out of its error.
             if "Error initializing EmbeddedServer" not in str(error):
                 raise
-            raise clickhouse_connect.driver.exceptions.OperationalError(
+            raise OperationalError(
                 f"the embedded engine cannot open {path!r}; is another process using it? One process at a time can "
                 f"({error})"
             ) from error

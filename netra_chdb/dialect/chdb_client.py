@@ -12,6 +12,7 @@ from clickhouse_connect.driver._chdbclient import ChdbClient
 
 __all__ = ["EmbeddedClient"]
 
+# By the path too: the engine in memory has a zone and settings of its own.
 _learned: Final[dict[Any, Any]] = {}
 
 
@@ -20,7 +21,7 @@ class EmbeddedClient(ChdbClient):
 
     def _init_common_settings(self, tz_source: Any) -> None:
         # The defaults that upstream sets depend on which settings the user has named.
-        self._asked = (tz_source, frozenset(self._initial_settings or ()))
+        self._asked = (self.path, tz_source, frozenset(self._initial_settings or ()))
         if (found := _learned.get(self._asked)) is not None:
             self._apply_init_result(found)
         else:

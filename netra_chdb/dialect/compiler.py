@@ -67,7 +67,7 @@ class SQLCompiler(
 
     def visit_update(self, update_stmt: Any, visiting_cte: Any = None, **kw: Any) -> str:
         changed = _with_where(update_stmt)
-        text = compiler.SQLCompiler.visit_update(self, changed, visiting_cte, include_table=False, **kw)
+        text: str = compiler.SQLCompiler.visit_update(self, changed, visiting_cte, include_table=False, **kw)
         if self._is_lightweight(update_stmt):
             return text
         table, assignments = text.removeprefix("UPDATE ").split(" SET ", 1)
@@ -75,7 +75,7 @@ class SQLCompiler(
 
     def visit_delete(self, delete_stmt: Any, visiting_cte: Any = None, **kw: Any) -> str:
         changed = _with_where(delete_stmt)
-        text = compiler.SQLCompiler.visit_delete(self, changed, visiting_cte, include_table=False, **kw)
+        text: str = compiler.SQLCompiler.visit_delete(self, changed, visiting_cte, include_table=False, **kw)
         if self._is_lightweight(delete_stmt):
             return text
         table, where = text.removeprefix("DELETE FROM ").split(" WHERE ", 1)

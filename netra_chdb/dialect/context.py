@@ -19,6 +19,7 @@ from netra_chdb.dialect.sql_text import first_keyword
 __all__ = ["ExecutionContext"]
 
 _TOKENS: Final = (22,)
+_LARGEST_FLOAT32: Final = (2 - 2**-23) * 2.0**127
 _NO_VERSION: Final = ()
 
 
@@ -100,7 +101,7 @@ class ExecutionContext(default.DefaultExecutionContext):
             # Else the server stores '' or 0 for a NULL that an expression, a SELECT or a text brings.
             settings = {**dict.fromkeys(self.dialect.null_settings, 0), **settings}
         comment = self.execution_options.get("log_comment")
-        if comment is not None and self.dialect.takes_log_comment:
+        if comment is not None and getattr(self.dialect, "takes_log_comment", False):
             settings.setdefault("log_comment", comment() if callable(comment) else comment)
         limit = self.time_limit if self.time_limit is not None else self.execution_options.get("timeout")
         if limit is not None:
@@ -166,10 +167,14 @@ class ExecutionContext(default.DefaultExecutionContext):
         kinds = {id(column.type): column for column in table.columns}
         stored = self._stored(table)
         for bind, name in compiled.bind_names.items():
-            # A value for the column itself: those inside expressions have types of their own.
-            column = stored.get(name) or (kinds.get(id(bind.type)) if bind._is_crud or self._is_values else None)
+            column = stored.get(name)
+            if column is None and (bind._is_crud or self._is_values):
+                # A value for the column itself: those inside expressions have types of their own.
+                column = kinds.get(id(bind.type))
             if column is not None:
-                write_columns([column.name], [render_type(column, self.dialect)], [self._values(bind, name)])
+                type_name, values = render_type(column, self.dialect), self._values(bind, name)
+                write_columns([column.name], [type_name], [values])
+                _check_floats(column.name, type_name, values)
 
     @property
     def _is_values(self) -> bool:
@@ -207,6 +212,14 @@ class ExecutionContext(default.DefaultExecutionContext):
 
     def create_server_side_cursor(self) -> Any:
         return self._dbapi_connection.cursor(streaming=True)
+
+
+def _check_floats(name: str, type_name: str, values: list[Any]) -> None:
+    # In a block its codec refuses them; as SQL they would be infinite.
+    if type_name in ("Float32", "Nullable(Float32)"):
+        for value in values:
+            if value is not None and math.isfinite(value) and abs(value) > _LARGEST_FLOAT32:
+                raise ValueError(f"column {name!r}: {value!r} is no {type_name}: it goes to {_LARGEST_FLOAT32!r}")
 
 
 def _columns(compiled: Any, names: Sequence[Any], rows: Any) -> list[list[Any]] | None:

@@ -50,7 +50,9 @@ class InListCompiler(compiler.SQLCompiler):
         fit = (self._in_lists or {}).get(parameter.key)
         if fit is None or parameter.expand_op not in (operators.in_op, operators.not_in_op):
             return values
-        return [fitting for value in values if (fitting := fit(value)) is not _NEVER]
+        fitting = [one for value in values if (one := fit(value)) is not _NEVER]
+        # Of an empty list NULL is not in it, of a list that holds no equal nobody knows: the server passes over NULLs.
+        return fitting or [(None,) * len(value) if isinstance(value, tuple) else None for value in values[:1]]
 
     def _literal_execute_expanding_parameter(self, name: Any, parameter: Any, values: Any, **kw: Any) -> Any:
         return super()._literal_execute_expanding_parameter(name, parameter, self._fitting(parameter, values), **kw)

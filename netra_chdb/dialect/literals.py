@@ -178,6 +178,19 @@ _RENDERERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ..
     ((set, frozenset), lambda value: _sequence(sorted(value, key=repr))),
     (Mapping, _map),
 )
+
+
+def _scalar(value: Any) -> Any:
+    """Return a NumPy scalar as Python's: its nanoseconds too, which NumPy itself gives back as a number."""
+    cls = type(value).__name__
+    if cls in ("datetime64", "timedelta64") and isinstance(value.item(), int):
+        whole = value.astype(f"{cls}[us]")
+        if whole != value or isinstance(whole.item(), int):
+            raise ValueError(f"Python's times have microseconds, from year 1 to 9999: {value}")
+        value = whole
+    return value.item()
+
+
 _BY_TYPE: dict[type, Callable[[Any], str]] = {}
 
 
@@ -197,6 +210,6 @@ def literal(value: Any) -> str:
                 break
         else:
             if hasattr(value, "item"):  # a NumPy scalar; NumPy itself is not imported for the question
-                return literal(value.item())
+                return literal(_scalar(value))
             raise TypeError(f"no ClickHouse literal for a {cls.__module__}.{cls.__qualname__}")
     return render(value)

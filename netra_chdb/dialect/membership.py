@@ -33,5 +33,7 @@ def global_not_in(expression: Any, members: Any) -> sa.ColumnElement[bool]:
 
 def _membership(expression: Any, members: Any, operator: Any, negate: Any) -> sa.ColumnElement[bool]:
     # Whatever SQLAlchemy's own IN makes of the members (a subquery, a parameter that expands) is right here too.
-    plain = coercions.expect(roles.ExpressionElementRole, expression).in_(members)
+    left = coercions.expect(roles.ExpressionElementRole, expression)
+    # Of no members: nothing is in them, and everything is not.
+    plain = left.not_in(members) if operator is global_not_in_op else left.in_(members)
     return BinaryExpression(plain.left, plain.right, operator, type_=sa.Boolean(), negate=negate)

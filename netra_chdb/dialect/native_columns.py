@@ -20,16 +20,18 @@ from clickhouse_driver.columns.decimalcolumn import create_decimal_column
 from clickhouse_driver.columns.lowcardinalitycolumn import create_low_cardinality_column
 from clickhouse_driver.columns.mapcolumn import MapColumn
 from clickhouse_driver.columns.stringcolumn import ByteFixedString, ByteString
-from clickhouse_driver.columns.tuplecolumn import create_tuple_column
+from clickhouse_driver.columns.tuplecolumn import TupleColumn
 
 from netra_chdb.dialect.arrow_columns import Encoded, made_ready
 from netra_chdb.dialect.blocks import column_writer
 from netra_chdb.dialect.native_dynamic import DynamicColumn, JSONColumn, VariantColumn
-from netra_chdb.dialect.type_parser import split_arguments
+from netra_chdb.dialect.type_parser import split_arguments, split_named
 from netra_chdb.dialect.type_shapes import SHAPES
 
 __all__ = ["column_for", "encode", "read_column"]
 
+#: What stands for the values that a sparse column leaves out; upstream has the integer 0 for these as well.
+_ZEROS: Final = {"Float32": 0.0, "Float64": 0.0, "Bool": False}
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 NullsMap = Sequence[bool] | None
@@ -163,17 +165,23 @@ def column_for(spec: str, options: dict[str, Any]) -> Any:
     if name == "Array":
         return create_array_column(spec, inner, options)
     if name == "Tuple":
-        return create_tuple_column(spec, inner, options)
+        # Upstream's parser stumbles over a comma in an element's name.
+        elements = [split_named(argument) for argument in split_arguments(rest[:-1])]
+        return TupleColumn([label for label, _ in elements], [inner(text) for _, text in elements], **options)
     if name == "Map":
         key, value = split_arguments(rest[:-1])  # upstream cuts a nested Map in the wrong place
         return MapColumn(inner(key), inner(value), **options)
     if name == "LowCardinality":
         return create_low_cardinality_column(spec, inner, options)
     if name == "FixedString":
-        return ByteFixedString(int(rest[:-1]), **options)  # upstream's other one cuts zero bytes off the end
+        column = ByteFixedString(int(rest[:-1]), **options)  # upstream's other one cuts zero bytes off the end
+        column.null_value = bytes(int(rest[:-1]))
+        return column
     if name == "SimpleAggregateFunction":
         return inner(split_arguments(rest[:-1])[-1])
-    return service.get_column_by_spec(spec, options)
+    column = service.get_column_by_spec(spec, options)
+    column.null_value = _ZEROS.get(spec, column.null_value)
+    return column
 
 
 def read_column(context: Any, spec: str, rows: int, source: Any, *, custom: bool) -> Any:

@@ -50,10 +50,10 @@ class Inspector(reflection.Inspector):
             return
         if found["engine"] == "Dictionary":
             read_dictionary(self._create_query(table.name, table.schema).clauses)._set_parent(table)
-        elif not found["engine_full"] and (made := self._create_query(table.name, table.schema)).columns:
+        elif not found["engine_full"] and self._create_query(table.name, table.schema).columns:
             raise sa_exc.UnreflectableTableError(
-                f"{table.fullname} is made of a table function (CREATE TABLE ... AS {found['engine']}), and the server "
-                f"does not say of which: it was made with columns {', '.join(made.columns)}"
+                f"{table.fullname} was made AS a table function ({found['engine']}), and has no engine to be made "
+                "again with; declare its columns to select from it"
             )
         else:
             # The server's own tables, as in system, have no engine that a statement could name.

@@ -6,8 +6,19 @@ out; breaker and retry stand in the execution events, so that Core, ORM, flush a
 
 from __future__ import annotations
 
+from netra_chdb.engine.comment import comment_queries, name_calls, trace_id
 from netra_chdb.engine.create import create_async_engine, create_engine, sqlite_engine
 from netra_chdb.engine.execution import guard
 from netra_chdb.engine.pool import PoolCounters, pool_counters
 
-__all__ = ["PoolCounters", "create_async_engine", "create_engine", "guard", "pool_counters", "sqlite_engine"]
+__all__ = [
+    "PoolCounters",
+    "comment_queries",
+    "create_async_engine",
+    "create_engine",
+    "guard",
+    "name_calls",
+    "pool_counters",
+    "sqlite_engine",
+    "trace_id",
+]

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import json
 import time
-import zlib
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from netra_chdb.ingest.batch import Batch
-from netra_chdb.ingest.encoding import decode, encode
+from netra_chdb.ingest.columns import Column
+from netra_chdb.ingest.encoding import encode
+from netra_chdb.ingest.packed_rows import checksum as checksum_of
+from netra_chdb.ingest.packed_rows import columns_of
 from netra_chdb.ingest.queued import Attempt, Queued, bare_table
 from netra_chdb.ingest.spool import Spool
 
@@ -121,24 +125,20 @@ class Backlog:
 
         def run(connection: sa.Connection) -> list[Any]:
             before = head.before if head.before is not None else 2**63 - 1
-            found: list[Any] = []
-            rows = 0
-            result = connection.exec_driver_sql(
-                "SELECT id, rows, checksum, payload FROM entries WHERE shape = ? AND id >= ? AND id < ? ORDER BY id "
-                "LIMIT ?",
+            # The driver's own cursor: SQLAlchemy's takes as long as all the rest.
+            cursor = connection.connection.cursor()
+            sizes = cursor.execute(
+                "SELECT id, rows FROM entries WHERE shape = ? AND id >= ? AND id < ? ORDER BY id LIMIT ?",
                 (head.shape, head.first, before, limit),
-            )
-            for entry in result:
-                if found and rows + entry.rows > limit:
-                    break
-                found.append(entry)
-                rows += entry.rows
-            return found
+            ).fetchall()
+            sums = list(accumulate(size[1] for size in sizes))
+            last = max(1, bisect_right(sums, limit)) - 1
+            return _entries(cursor, head.shape, head.first, sizes[last][0])
 
         found = self._file.read(run)
-        batch = Batch.of(bare_table(schema, name, head.columns), head.columns, _rows(found))
+        batch = Batch.of_columns(bare_table(schema, name, head.columns), head.columns, _columns(found))
         attempt = Attempt(batch.token)
-        place = (found[0].id, found[-1].id, 0)
+        place = (found[0][0], found[-1][0], 0)
         seq = self._file.write(
             lambda connection: Spool.insert_batch(connection, batch, head.shape, place, "sent", attempt)
         )
@@ -157,13 +157,13 @@ class Backlog:
         """
 
         def run(connection: sa.Connection) -> Sequence[Any]:
-            return connection.exec_driver_sql(
-                "SELECT id, rows, checksum, payload FROM entries WHERE shape = ? AND id BETWEEN ? AND ? ORDER BY id",
-                (queued.shape, queued.first, queued.last),
-            ).all()
+            return _entries(connection.connection.cursor(), queued.shape, queued.first, queued.last)
 
-        rows = _rows(self._file.read(run))[queued.skip : queued.skip + queued.rows]
-        return Batch.of(queued.table, queued.columns, rows, batch_id=queued.batch_id, created_at=queued.created_at)
+        part = slice(queued.skip, queued.skip + queued.rows)
+        columns = [column[part] for column in _columns(self._file.read(run))]
+        return Batch.of_columns(
+            queued.table, queued.columns, columns, batch_id=queued.batch_id, created_at=queued.created_at
+        )
 
     def mark(self) -> tuple[int, int]:
         """The last entry and the last batch so far."""
@@ -243,13 +243,13 @@ class Backlog:
 
     def split(self, queued: Queued, batch: Batch) -> None:
         """Make two batches of one that is surely not in ClickHouse; each is a new one, the order stays."""
-        rows = batch.own_rows()
-        middle = len(rows) // 2
+        middle = batch.rows // 2
 
         def run(connection: sa.Connection) -> None:
             _drop_batch(connection, queued)
-            for skip, part in ((0, rows[:middle]), (middle, rows[middle:])):
-                half = Batch.of(queued.table, queued.columns, part)
+            for skip, part in ((0, slice(middle)), (middle, slice(middle, None))):
+                columns = [column[part] for column in batch.own_block]
+                half = Batch.of_columns(queued.table, queued.columns, columns)
                 place = (queued.first, queued.last, queued.skip + skip)
                 Spool.insert_batch(connection, half, queued.shape, place, "frozen", Attempt(half.token, ""))
 
@@ -304,11 +304,19 @@ class Backlog:
         return [queued for queued in found if queued.state == "stored" or self.spool.is_orphan(queued.owner)]
 
 
-def _rows(entries: Sequence[Any]) -> list[list[Any]]:
-    bad = [entry.id for entry in entries if zlib.crc32(entry.payload.encode()) != entry.checksum]
+def _entries(cursor: Any, shape: int, first: int | None, last: int | None) -> list[Any]:
+    found: list[Any] = cursor.execute(
+        "SELECT id, checksum, payload FROM entries WHERE shape = ? AND id BETWEEN ? AND ? ORDER BY id",
+        (shape, first, last),
+    ).fetchall()
+    return found
+
+
+def _columns(entries: Sequence[Any]) -> list[Column]:
+    bad = [number for number, checksum, payload in entries if checksum_of(payload) != checksum]
     if bad:
         raise Damaged(bad)
-    return decode(entry.payload for entry in entries)
+    return columns_of([payload for _, _, payload in entries])
 
 
 def _quarantine(
@@ -321,7 +329,7 @@ def _quarantine(
     checksum: int | None = None,
 ) -> None:
     if checksum is None:
-        checksum = zlib.crc32(payload.encode())
+        checksum = checksum_of(payload)
     connection.exec_driver_sql(
         "INSERT INTO quarantine (shape, checksum, payload, batch_id, reason, at) VALUES (?, ?, ?, ?, ?, ?)",
         (shape, checksum, payload, batch_id, reason, time.time()),

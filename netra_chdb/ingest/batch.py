@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
+import operator
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,19 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from netra_chdb.dialect.arrow_columns import arrow, is_arrow
 from netra_chdb.errors import InvalidRow, RowProblem
+from netra_chdb.ingest.columns import Column, ColumnRule, column_rule, constant, packed, values_of
 from netra_chdb.ingest.rules import Rule, rule_for, shown
 from netra_chdb.models.base import now
 
-__all__ = ["BATCH_ROWS", "Batch", "RowChecker", "to_rows"]
+__all__ = ["ARROW_ROWS", "BATCH_ROWS", "Batch", "RowChecker", "to_rows"]
 
 #: Rows of one batch at most: below ``max_insert_block_size``, so that the server keeps it one block.
 BATCH_ROWS: Final = 100_000
+#: The same for columns that came as Arrow, which take a fraction of the room, and their bytes at most.
+ARROW_ROWS: Final = 1_000_000
+_ARROW_BYTES: Final = 256 * 1024**2
 
 _SET_HERE: Final = ("created_at", "batch_id")
 _MISSING: Final = object()
@@ -37,14 +43,14 @@ class Batch:
     Attributes:
         table: the table.
         columns: names of the columns, in order.
-        data: for each column, its values in order of rows.
+        block: for each column, its values in order of rows, Python's or in an Arrow array.
         batch_id: the batch's identity, its deduplication token and a column of each row.
         created_at: aware UTC, to the millisecond; a column of each row.
     """
 
     table: sa.TableClause
     columns: tuple[str, ...]
-    data: tuple[tuple[Any, ...], ...]
+    block: tuple[Column, ...]
     batch_id: uuid.UUID
     created_at: dt.datetime
 
@@ -59,6 +65,8 @@ class Batch:
         created_at: dt.datetime | None = None,
     ) -> Batch:
         """Freeze rows; see :meth:`of_columns`."""
+        if not 0 < len(rows) <= BATCH_ROWS:
+            raise ValueError(f"a batch has 1 to {BATCH_ROWS} rows, not {len(rows)}")
         return cls.of_columns(table, columns, list(zip(*rows, strict=True)), batch_id=batch_id, created_at=created_at)
 
     @classmethod
@@ -66,7 +74,7 @@ class Batch:
         cls,
         table: sa.TableClause,
         columns: Sequence[str],
-        data: Sequence[Sequence[Any]],
+        data: Sequence[Column],
         *,
         batch_id: uuid.UUID | None = None,
         created_at: dt.datetime | None = None,
@@ -81,28 +89,38 @@ class Batch:
             created_at: when it was frozen; by default now.
 
         Raises:
-            ValueError: there are no rows, or more than ``BATCH_ROWS``.
+            ValueError: there are no rows, or more than ``ARROW_ROWS``.
         """
         rows = len(data[0]) if data else 0
-        if not 0 < rows <= BATCH_ROWS:
-            raise ValueError(f"a batch has 1 to {BATCH_ROWS} rows, not {rows}")
+        if not 0 < rows <= ARROW_ROWS:
+            raise ValueError(f"a batch has 1 to {ARROW_ROWS} rows, not {rows}")
         batch_id, created_at = batch_id or uuid.uuid4(), created_at or now()
-        own = ((created_at,) * rows, (batch_id,) * rows)
-        return cls(table, (*columns, *_SET_HERE), (*map(tuple, data), *own), batch_id, created_at)
+        own = (constant(created_at, rows), constant(batch_id, rows))
+        return cls(table, (*columns, *_SET_HERE), (*map(packed, data), *own), batch_id, created_at)
 
     @property
     def own_columns(self) -> tuple[str, ...]:
         """The columns without those that the batch sets."""
         return self.columns[: -len(_SET_HERE)]
 
+    @property
+    def own_block(self) -> tuple[Column, ...]:
+        """The block without the columns that the batch sets."""
+        return self.block[: -len(_SET_HERE)]
+
     def own_rows(self) -> list[tuple[Any, ...]]:
         """The rows as they were given to :meth:`of`."""
-        return list(zip(*self.data[: -len(_SET_HERE)], strict=True))
+        return list(zip(*map(values_of, self.own_block), strict=True))
+
+    @property
+    def data(self) -> tuple[tuple[Any, ...], ...]:
+        """For each column, its values as Python's."""
+        return tuple(map(values_of, self.block))
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return len(self.data[0])
+        return len(self.block[0])
 
     @property
     def token(self) -> str:
@@ -124,6 +142,9 @@ class RowChecker:
         self._own = tuple(name for name in self._names if name not in _SET_HERE)
         self._rules: dict[str, Rule] = {
             column.name: rule_for(column.type, nullable=bool(column.nullable)) for column in self._columns
+        }
+        self._column_rules: dict[str, ColumnRule] = {
+            column.name: column_rule(column.type, nullable=bool(column.nullable)) for column in self._columns
         }
         # What a row gets where it says nothing: most columns of most rows, so constants are checked once.
         self._constants: dict[str, Any] = {}
@@ -195,11 +216,13 @@ class RowChecker:
         Returns:
             Batches of the good rows, the bad rows as they came, and what is wrong with these (perhaps nothing).
         """
-        found = to_rows(data)
-        rows = found if isinstance(found, list) else list(found)
-        columns = self._checked_columns(rows) if rows else []
+        columns = self._of_arrow(table) if (table := _arrow_table(data)) is not None else None
         bad: list[Mapping[str, Any]] = []
         problems: list[RowProblem] = []
+        if columns is None:
+            found = to_rows(data)
+            rows = found if isinstance(found, list) else list(found)
+            columns = self._of_rows(rows) if rows else []
         if columns is None:
             good = []
             for index, row in enumerate(rows):
@@ -210,36 +233,56 @@ class RowChecker:
                 else:
                     good.append(values)
             columns = list(zip(*good, strict=True))
-        count = len(columns[0]) if columns else 0
         batches = [
-            Batch.of_columns(self.table, self._own, [column[start : start + BATCH_ROWS] for column in columns])
-            for start in range(0, count, BATCH_ROWS)
+            Batch.of_columns(self.table, self._own, part) for part in _parts(columns, is_table=table is not None)
         ]
         return batches, bad, InvalidRow(self.table.fullname, problems)
 
-    def _checked_columns(self, rows: Sequence[Mapping[str, Any]]) -> list[Sequence[Any]] | None:
+    def _of_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[Column] | None:
         """Check rows column by column, which takes a fraction of the time; None when any of them is bad."""
         given = set(chain.from_iterable(rows))
-        if not given <= set(self._own):
+        whole = len(given) * len(rows) == sum(map(len, rows))
+
+        def take(name: str) -> Sequence[Any]:
+            if whole:
+                return list(map(operator.itemgetter(name), rows))
+            default = self._defaults.get(name)
+            return [self._value(row, name, default) for row in rows]
+
+        return self._checked_columns(given, len(rows), take)
+
+    def _of_arrow(self, table: Any) -> list[Column] | None:
+        """Check the columns of an Arrow table; None when a row is bad, or has to say so itself."""
+        names = table.column_names
+        return (
+            self._checked_columns(set(names), table.num_rows, table.column) if len(set(names)) == len(names) else None
+        )
+
+    def _checked_columns(self, given: set[Any], rows: int, take: Callable[[str], Any]) -> list[Column] | None:
+        if not given <= set(self._own) or not rows:
             return None
-        columns: list[Sequence[Any]] = []
+        columns: list[Column] = []
         for name in self._own:
-            rule, default = self._rules[name], self._defaults.get(name)
             if name not in given and name in self._constants:
-                columns.append((self._constants[name],) * len(rows))
+                columns.append(constant(self._constants[name], rows, self._column_rules[name]))
                 continue
+            default = self._defaults.get(name)
+            if name not in given and default is None:
+                return None
             try:
-                if name not in given or any(name not in row for row in rows):
-                    columns.append([self._value(row, name, rule, default) for row in rows])
-                else:
-                    columns.append([rule(row[name]) for row in rows])
+                column = [default() for _ in range(rows)] if name not in given and default is not None else take(name)
+                checked = self._column_rules[name](column)
+                if checked is None:
+                    values = column.to_pylist() if hasattr(column, "to_pylist") else column
+                    checked = list(map(self._rules[name], values))
             except ValueError:
                 return None
-            if name == "user_id" and "" in columns[-1]:
+            if name == "user_id" and _has_empty(checked):
                 return None
+            columns.append(checked)
         return columns
 
-    def _value(self, row: Mapping[str, Any], name: str, rule: Rule, default: Callable[[], Any] | None) -> Any:
+    def _value(self, row: Mapping[str, Any], name: str, default: Callable[[], Any] | None) -> Any:
         value = row.get(name, _MISSING)
         if value is _MISSING:
             if name in self._constants:
@@ -247,7 +290,7 @@ class RowChecker:
             if default is None:
                 raise ValueError("is required")
             value = default()
-        return rule(value)
+        return value
 
     def batches(self, rows: Any) -> Iterator[Batch]:
         """Check all ``rows``, then freeze them into batches.
@@ -271,20 +314,46 @@ def to_rows(data: Any) -> Iterable[Mapping[str, Any]]:
     Raises:
         TypeError: it is none of these.
     """
-    if hasattr(data, "to_pylist"):  # pyarrow.Table, pyarrow.RecordBatch
-        return _listed(data)
-    if hasattr(data, "__arrow_c_stream__"):  # pandas and polars frames speak Arrow
-        import pyarrow as pa
-
-        return _listed(pa.table(data))
+    if (table := _arrow_table(data)) is not None:
+        rows: list[Mapping[str, Any]] = table.to_pylist()
+        return rows
     if isinstance(data, Mapping | str | bytes) or not isinstance(data, Iterable):
         raise TypeError(f"rows are a list of dicts, an Arrow table or a data frame, not {type(data).__name__}")
     return map(_mapping, data)
 
 
-def _listed(table: Any) -> list[Mapping[str, Any]]:
-    rows: list[Mapping[str, Any]] = table.to_pylist()
-    return rows
+def _arrow_table(data: Any) -> Any:
+    """``data`` as an Arrow table; None where it is none."""
+    if not hasattr(data, "__arrow_c_stream__") and not hasattr(data, "__arrow_c_array__"):
+        return None
+    pa = arrow()
+
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    return data if isinstance(data, pa.Table) else pa.table(data)  # pandas and polars frames speak Arrow
+
+
+def _parts(columns: Sequence[Column], *, is_table: bool) -> Iterator[list[Column]]:
+    """Cut columns into as many pieces as there are to be batches."""
+    rows = len(columns[0]) if columns else 0
+    if not rows:
+        return
+    limit = BATCH_ROWS
+    if is_table:
+        # What is no Arrow is small change, or as large as rows are.
+        size = sum(column.nbytes if is_arrow(column) else 100 * rows for column in columns)
+        limit = max(1, min(ARROW_ROWS, _ARROW_BYTES * rows // max(1, size)))
+    for start in range(0, rows, limit):
+        yield [column[start : start + limit] for column in columns]
+
+
+def _has_empty(column: Column) -> bool:
+    if not is_arrow(column):
+        return "" in column
+    pa = arrow()
+
+    array: Any = column
+    return bool(pa.types.is_string(array.type)) and pa.compute.index(array, "").as_py() >= 0
 
 
 def _mapping(row: Any) -> Mapping[str, Any]:

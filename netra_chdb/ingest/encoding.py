@@ -10,7 +10,11 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-__all__ = ["decode", "encode"]
+from netra_chdb.dialect.arrow_columns import arrow
+from netra_chdb.dialect.rows import collector_paused
+from netra_chdb.ingest.columns import Column
+
+__all__ = ["decode", "decode_columns", "encode"]
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
@@ -62,6 +66,8 @@ def _plain(value: Any) -> Any:
 
 _encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_tagged)
 _decoder: Final = json.JSONDecoder(object_hook=_untagged)
+_SCALARS: Final = frozenset({type(None), bool, int, float, str, dt.datetime, uuid.UUID})
+_plain_decoder: Final = json.JSONDecoder()
 
 
 def encode(rows: Sequence[Sequence[Any]]) -> str:
@@ -70,9 +76,38 @@ def encode(rows: Sequence[Sequence[Any]]) -> str:
     Raises:
         TypeError: a value is of a class that cannot be read back.
     """
-    if any(isinstance(value, dict | list | tuple) for row in rows for value in row):
+    # Classes of values, not values: a row of a record has one class for many of them.
+    if any(issubclass(kind, dict | list | tuple) for row in rows for kind in set(map(type, row)) - _SCALARS):
         rows = [_plain(row) for row in rows]
     return _encoder.encode(rows)
+
+
+def decode_columns(payloads: Iterable[str]) -> list[Column]:
+    """Return the columns of what :func:`encode` made: times as an Arrow array, other values as :func:`decode` does."""
+    with collector_paused():  # a list and a dict for each row, and all of them live
+        rows: list[list[Any]] = _plain_decoder.decode("[" + ",".join([payload[1:-1] for payload in payloads]) + "]")
+        return [_column(values) for values in zip(*rows, strict=True)]
+
+
+def _column(values: tuple[Any, ...]) -> Column:
+    kinds = set(map(type, values))
+    if dict not in kinds and list not in kinds:
+        return values
+    try:
+        ticks = [value["t"] if value is not None else None for value in values]
+    except (KeyError, TypeError):  # tagged otherwise, or not at all
+        return [_read(value) for value in values]
+    pa = arrow()
+
+    return pa.array(ticks, pa.int64()).cast(pa.timestamp("us", "UTC"))
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_read(item) for item in value]
+    if isinstance(value, dict):
+        return _untagged({tag: _read(content) for tag, content in value.items()})
+    return value
 
 
 def decode(payloads: Iterable[str]) -> list[list[Any]]:

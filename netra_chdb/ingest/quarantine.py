@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -13,7 +12,8 @@ from typing import Any, Final, TypeAlias
 import sqlalchemy as sa
 
 from netra_chdb.errors import InvalidRow
-from netra_chdb.ingest.encoding import decode, encode
+from netra_chdb.ingest.encoding import encode
+from netra_chdb.ingest.packed_rows import checksum, rows_in
 from netra_chdb.ingest.spool import Spool
 
 __all__ = ["Quarantine", "Quarantined"]
@@ -96,7 +96,7 @@ class Quarantine:
                 shape = self._spool.shape(connection, str(table.schema or ""), table.name, names)
                 connection.exec_driver_sql(
                     "INSERT INTO quarantine (shape, checksum, payload, reason, at) VALUES (?, ?, ?, ?, ?)",
-                    (shape, zlib.crc32(text.encode()), text, "; ".join(reason), time.time()),
+                    (shape, checksum(text), text, "; ".join(reason), time.time()),
                 )
 
         self._spool.write(run)
@@ -136,7 +136,7 @@ class Quarantine:
                 shape = self._spool.shape(connection, schema, name, columns)
                 connection.exec_driver_sql(
                     "INSERT INTO entries (shape, rows, checksum, payload) VALUES (?, 1, ?, ?)",
-                    (shape, zlib.crc32(text.encode()), text),
+                    (shape, checksum(text), text),
                 )
             return gone
 
@@ -167,10 +167,16 @@ def _kept(value: Any) -> Any:
 
 def _quarantined(row: Any) -> Quarantined:
     values = None
-    if zlib.crc32(row.payload.encode()) == row.checksum:
-        rows = decode([row.payload])
+    if checksum(row.payload) == row.checksum:
+        rows = rows_in(row.payload)
         values = dict(zip(json.loads(row.columns), rows[0], strict=True)) if len(rows) == 1 else None
     table = f"{row.schema}.{row.name}" if row.schema else row.name
     return Quarantined(
-        row.id, table, dt.datetime.fromtimestamp(row.at, dt.UTC), row.reason, values, row.payload, bool(row.batch_id)
+        row.id,
+        table,
+        dt.datetime.fromtimestamp(row.at, dt.UTC),
+        row.reason,
+        values,
+        str(row.payload),
+        bool(row.batch_id),
     )

@@ -17,13 +17,14 @@ class Receipt:
     Attributes:
         rows: how many rows were taken.
         batch_ids: the identity of each batch, in order; a column of its rows.
-        state: ``"stored"``: in ClickHouse; ``"spooled"``: some of it on this machine's disk, on its way there.
+        state: ``"stored"``: in ClickHouse; ``"spooled"``: some of it on this machine's disk, on its way there;
+            ``"quarantined"``: every row was put aside.
         quarantined: what was wrong with rows that were put aside; they are not among ``rows``.
     """
 
     rows: int
     batch_ids: tuple[str, ...]
-    state: Literal["stored", "spooled"] = "stored"
+    state: Literal["stored", "spooled", "quarantined"] = "stored"
     quarantined: tuple[RowProblem, ...] = ()
 
     @property

@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import enum
 import json
+import math
 import operator
 import re
 import uuid
@@ -16,19 +17,20 @@ import sqlalchemy as sa
 
 from netra_chdb.dialect import types
 
-__all__ = ["Rule", "rule_for", "shown"]
+__all__ = ["COUNT", "DATES_16", "DATES_32", "INTEGER", "TIMES", "Rule", "rule_for", "shown"]
 
 Rule: TypeAlias = Callable[[Any], Any]
 """Takes a value, returns it as the driver wants it; raises ValueError saying what the column accepts."""
 
-_INTEGER: Final = re.compile(r"^(u?)int(\d+)$")
+INTEGER: Final = re.compile(r"^(u?)int(\d+)$")
 # A DateTime64 column holds more, but a summary's day (Date) and a bucket of time (Unix seconds) do not: there a time
 # outside would silently become another one.
-_TIMES: Final = (dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2106, 2, 7, 6, 28, 15, tzinfo=dt.UTC))
+TIMES: Final = (dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2106, 2, 7, 6, 28, 15, tzinfo=dt.UTC))
 # Counts are summed into 64 bits, where ClickHouse wraps without a word: this leaves room for 65,536 of the largest.
-_COUNT: Final = 2**48 - 1
-_DATES_32: Final = (dt.date(1900, 1, 1), dt.date(2299, 12, 31))
-_DATES_16: Final = (dt.date(1970, 1, 1), dt.date(2149, 6, 6))
+COUNT: Final = 2**48 - 1
+_FLOAT32_MAX: Final = 3.4028234663852886e38
+DATES_32: Final = (dt.date(1900, 1, 1), dt.date(2299, 12, 31))
+DATES_16: Final = (dt.date(1970, 1, 1), dt.date(2149, 6, 6))
 
 
 def shown(value: Any, limit: int = 60) -> str:
@@ -39,6 +41,8 @@ def shown(value: Any, limit: int = 60) -> str:
 
 def _integer(low: int, high: int) -> Rule:
     def check(value: Any) -> int:
+        if type(value) is int and low <= value <= high:
+            return value
         try:
             if isinstance(value, bool):
                 raise TypeError
@@ -53,6 +57,8 @@ def _integer(low: int, high: int) -> Rule:
 
 
 def _float(value: Any) -> float:
+    if type(value) is float:
+        return value
     if isinstance(value, bool | str | bytes):
         raise ValueError("must be a number")
     try:
@@ -64,6 +70,13 @@ def _float(value: Any) -> float:
     return number
 
 
+def _float32(value: Any) -> float:
+    number = _float(value)
+    if math.isfinite(number) and abs(number) > _FLOAT32_MAX:
+        raise ValueError("must be a number that a Float32 holds")
+    return number
+
+
 def _boolean(value: Any) -> bool:
     if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
         return bool(value)
@@ -71,6 +84,8 @@ def _boolean(value: Any) -> bool:
 
 
 def _string(value: Any) -> Any:
+    if type(value) is str and value.isascii():
+        return value
     if isinstance(value, enum.Enum) and isinstance(value.value, str):
         return value.value
     if not isinstance(value, str | bytes):
@@ -179,20 +194,20 @@ def _never_null(rule: Rule) -> Rule:
 
 
 def _base_rule(type_: Any) -> Rule:
-    match = _INTEGER.match(type_.__visit_name__)
+    match = INTEGER.match(type_.__visit_name__)
     if match:
         bits = int(match[2])
         if match[0] == "uint64":
-            return _integer(0, _COUNT)
+            return _integer(0, COUNT)
         return _integer(0, 2**bits - 1) if match[1] else _integer(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     if isinstance(type_, types.JSONText):
         return _document
     if isinstance(type_, types.Array):
         return _array(rule_for(type_.item_type_impl, nullable=types.is_nullable(type_.item_type_impl)))
     if isinstance(type_, sa.DateTime):
-        return _time(*_TIMES)
+        return _time(*TIMES)
     if isinstance(type_, types.Date):
-        return _date(*_DATES_16)
+        return _date(*DATES_16)
     numbers = getattr(type_, "numbers", None)
     if isinstance(numbers, dict):
         return _names(numbers)
@@ -200,9 +215,10 @@ def _base_rule(type_: Any) -> Rule:
         return _decimal(type_.precision or 38, type_.scale or 0)
     for cls, rule in (
         (sa.Boolean, _boolean),
+        (types.Float32, _float32),
         (sa.Float, _float),
         (sa.Integer, _integer(-(2**63), 2**63 - 1)),
-        (sa.Date, _date(*_DATES_32)),
+        (sa.Date, _date(*DATES_32)),
         (types.UUID, _uuid),
         (sa.Uuid, _uuid),
         (sa.String, _string),

@@ -44,7 +44,7 @@ def send(connection: sa.Connection, batch: Batch, attempt: Attempt) -> None:
     table = bare_table(str(batch.table.schema or ""), batch.table.name, batch.columns)
     options = {
         "settings": settings_for(connection, attempt),
-        "insert_columns": dict(zip(batch.columns, batch.data, strict=True)),
+        "insert_columns": dict(zip(batch.columns, batch.block, strict=True)),
         "netra_statement": "batch",
     }
     connection.execute(sa.insert(table), [dict.fromkeys(batch.columns)], execution_options=options)

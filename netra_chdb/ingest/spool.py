@@ -13,7 +13,6 @@ import os
 import threading
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +24,7 @@ from netra_chdb.ingest.batch import BATCH_ROWS, Batch
 from netra_chdb.ingest.encoding import encode
 from netra_chdb.ingest.group_commit import GroupCommit
 from netra_chdb.ingest.locks import FileLock
+from netra_chdb.ingest.packed_rows import MANY, checksum, pack
 from netra_chdb.ingest.queued import Attempt, State, to_ticks
 from netra_chdb.ingest.spool_file import SpoolFile
 
@@ -41,9 +41,9 @@ class _Ticket:
 
     __slots__ = ("entry", "error", "shape")
 
-    def __init__(self, shape: tuple[str, str, tuple[str, ...]], rows: int, payload: str) -> None:
+    def __init__(self, shape: tuple[str, str, tuple[str, ...]], rows: int, payload: str | bytes) -> None:
         self.shape = shape
-        self.entry = (rows, zlib.crc32(payload.encode()), payload)
+        self.entry = (rows, checksum(payload), payload)
         self.error: SpoolFull | None = None
 
 
@@ -88,7 +88,8 @@ class Spool:
         """
         if not 0 < len(rows) <= BATCH_ROWS:
             raise ValueError(f"an entry has 1 to {BATCH_ROWS} rows, not {len(rows)}")
-        ticket = _Ticket((str(table.schema or ""), table.name, tuple(columns)), len(rows), encode(rows))
+        payload = encode(rows) if len(rows) < MANY else pack(list(zip(*rows, strict=True)))
+        ticket = _Ticket((str(table.schema or ""), table.name, tuple(columns)), len(rows), payload)
         self._group.submit(ticket)
         if ticket.error is not None:
             raise ticket.error
@@ -129,6 +130,29 @@ class Spool:
         )
         self._room = self.max_bytes - (pages - free) * size
 
+    def used_bytes(self) -> int:
+        """Bytes that are in use, as ``max_bytes`` counts them."""
+
+        def run(connection: sa.Connection) -> int:
+            pages, free, size = (
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+            return int((pages - free) * size)
+
+        return self.file.read(run)
+
+    def counts(self) -> tuple[int, int]:
+        """How many rows wait, and how many batches are unfinished."""
+
+        def run(connection: sa.Connection) -> tuple[int, int]:
+            row = connection.exec_driver_sql(
+                "SELECT (SELECT coalesce(sum(rows), 0) FROM entries), (SELECT count(*) FROM batches)"
+            ).one()
+            return int(row[0]), int(row[1])
+
+        return self.file.read(run)
+
     def _full(self, used: int, size: int) -> SpoolFull:
         return SpoolFull(
             f"the spool in {str(self.directory)!r} holds {used} bytes of {self.max_bytes} (spool_max_bytes), and "
@@ -159,7 +183,7 @@ class Spool:
         Raises:
             SpoolFull: there is no room; nothing was kept.
         """
-        payload = encode(batch.own_rows())
+        payload = encode(batch.own_rows()) if batch.rows < MANY else pack(batch.own_block)
         shape = (str(batch.table.schema or ""), batch.table.name, batch.own_columns)
         ticket = _Ticket(shape, batch.rows, payload)
 

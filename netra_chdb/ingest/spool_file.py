@@ -51,6 +51,7 @@ _STEPS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE quarantine (id INTEGER PRIMARY KEY AUTOINCREMENT, shape INTEGER NOT NULL REFERENCES shapes, "
         "checksum INTEGER NOT NULL, payload TEXT NOT NULL, batch_id TEXT, reason TEXT NOT NULL, at REAL NOT NULL)",
     ),
+    (),  # payloads may be bytes: what wrote the first version cannot read them
 )
 
 

@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
@@ -52,6 +52,11 @@ class Writer:
         flush_interval: seconds that a row waits for a flush at most.
         degraded: ClickHouse is switched off: everything is spooled, nothing sent.
         drainer: sends what is spooled; by default one over ``engine``.
+
+    Attributes:
+        spool: where rows wait.
+        quarantine: rows that were put aside.
+        degraded: as given; may be set at any time.
     """
 
     def __init__(
@@ -71,7 +76,7 @@ class Writer:
         self._drainer = drainer or Drainer(engine, self._backlog, batch_rows=flush_rows)
         self._flush_rows = flush_rows
         self._flush_interval = flush_interval
-        self._degraded = degraded
+        self.degraded = degraded
         self._checkers: dict[sa.Table, RowChecker] = {}
         self._start_lock = threading.Lock()
         self._flusher: _Flusher | None = None
@@ -93,7 +98,8 @@ class Writer:
         """
         self._check_open()
         checker = self._checker(table)
-        ((values, problems),) = [checker.check(0, mapping) for mapping in to_rows([row])]
+        mapping = row if type(row) is dict else next(iter(to_rows([row])))
+        values, problems = checker.check(0, mapping)
         if problems:
             raise InvalidRow(checker.table.fullname, problems)
         self.spool.append(checker.table, checker.columns, [values])
@@ -113,7 +119,8 @@ class Writer:
                 go in; for ClickHouse's the batch is spooled, and the bad rows are found in the background.
 
         Returns:
-            The receipt: ``"stored"``, or ``"spooled"`` where some of it is still on its way.
+            The receipt: ``"stored"``; ``"spooled"`` where some of it is still on its way; ``"quarantined"`` where
+            every row was put aside.
 
         Raises:
             InvalidRow: rows that the table can never accept; nothing was sent.
@@ -127,7 +134,7 @@ class Writer:
             if on_invalid == "raise":
                 raise invalid
             self.quarantine.add(checker.table, bad, invalid)
-        spooled = self._degraded
+        spooled = self.degraded
         for place, batch in enumerate(batches):
             try:
                 # Once one is spooled the others follow it: their order is kept.
@@ -140,9 +147,10 @@ class Writer:
                 error.add_note(f"{checker.table.fullname}: batches taken before are {before}; this is {batch.token}")
                 raise
         ids = tuple(batch.token for batch in batches)
-        return Receipt(
-            sum(batch.rows for batch in batches), ids, "spooled" if spooled and batches else "stored", invalid.problems
-        )
+        state: Literal["stored", "spooled", "quarantined"] = "spooled" if spooled else "stored"
+        if not batches:
+            state = "quarantined" if invalid.problems else "stored"
+        return Receipt(sum(batch.rows for batch in batches), ids, state, invalid.problems)
 
     def _stored(self, batch: Batch, *, put_aside: bool) -> bool:
         """Send a batch; says whether it is stored. Else it is spooled."""
@@ -226,8 +234,8 @@ class Writer:
         hurry_at = 0.0
         while left := self._backlog.left(mark):
             flusher = self._running()
-            if time.monotonic() >= deadline or self._degraded:
-                why = "ClickHouse is switched off (mode is degraded)" if self._degraded else "; ".join(
+            if time.monotonic() >= deadline or self.degraded:
+                why = "ClickHouse is switched off (mode is degraded)" if self.degraded else "; ".join(
                     self._drainer.reasons()) or "somebody else drains the spool"  # fmt: skip
                 raise NotReady(f"{left} rows or batches are not in ClickHouse after {timeout:g} s: {why}")
             if time.monotonic() >= hurry_at:
@@ -246,7 +254,7 @@ class Writer:
         if flusher is None or not flusher.lives():
             with self._start_lock:
                 if self._flusher is None or not self._flusher.lives():
-                    self._flusher = _Flusher(self.spool, self._drainer, self._flush_interval, idle=self._degraded)
+                    self._flusher = _Flusher(self.spool, self._drainer, self._flush_interval, lambda: self.degraded)
                     self._flusher.start()
                 flusher = self._flusher
         return flusher
@@ -281,7 +289,7 @@ class Writer:
 class _Flusher(threading.Thread):
     """Drains the spool, whenever this process can be the one that does."""
 
-    def __init__(self, spool: Spool, drainer: Drainer, interval: float, *, idle: bool) -> None:
+    def __init__(self, spool: Spool, drainer: Drainer, interval: float, idle: Callable[[], bool]) -> None:
         # A daemon: a server that hangs must not hold up the interpreter's exit; nothing is lost by that.
         super().__init__(name="netra-chdb-flusher", daemon=True)
         self._spool, self._drainer, self._interval, self._idle = spool, drainer, interval, idle
@@ -300,9 +308,9 @@ class _Flusher(threading.Thread):
         while not self._closing.is_set():
             self.wake.wait(wait)
             self.wake.clear()
-            if not self._idle:
+            if not self._idle():
                 wait = self._pass()
-        if not self._idle:
+        if not self._idle():
             self._pass()
 
     def _pass(self) -> float:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.util import greenlet_spawn
 
 from netra_chdb.repositories.base import Repository
 
 __all__ = ["AsyncRepository"]
+
+_THROUGH_THE_WRITER: Final = ("record", "insert")
 
 
 class AsyncRepository:
@@ -29,10 +32,12 @@ class AsyncRepository:
         method = getattr(self._repository, name)
         if not inspect.ismethod(method):
             return method
+        # The writer's disk and engine are synchronous; a read's session is of the async engine.
+        spawn: Any = asyncio.to_thread if name in _THROUGH_THE_WRITER else greenlet_spawn
 
         @functools.wraps(method)
         async def awaited(*args: Any, **kwargs: Any) -> Any:
-            return await greenlet_spawn(method, *args, **kwargs)
+            return await spawn(method, *args, **kwargs)
 
         return awaited
 

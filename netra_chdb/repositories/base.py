@@ -1,4 +1,4 @@
-"""What every repository does: insert batches, read rows of one user, count by columns.
+"""What every repository does: record and insert rows, read rows of one user, count by columns.
 
 A read says whose rows it wants. ``user_id`` is required and never empty: :data:`EVERYONE` is asked for by name, so
 that a forgotten argument is an error and not everybody's data.
@@ -7,18 +7,23 @@ that a forgotten argument is an error and not everybody's data.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import orm
 
 from netra_chdb.dialect import select
+from netra_chdb.engine import name_calls
 from netra_chdb.errors import NetraError
-from netra_chdb.ingest.batch import Batch, RowChecker, to_rows
+from netra_chdb.ingest.batch import Batch
+from netra_chdb.ingest.queued import Attempt
 from netra_chdb.ingest.receipt import Receipt
-from netra_chdb.scope import EVERYONE, UserScope
+from netra_chdb.ingest.send import send
+from netra_chdb.ingest.writer import Writer
+from netra_chdb.models import analytics, traces
+from netra_chdb.models.base import now
+from netra_chdb.scope import EVERYONE, USER_ID, UserScope
 from netra_chdb.session import SessionFactory, freshness
 
 __all__ = ["EVERYONE", "Reading", "Receipt", "Repository", "UserScope", "of_user"]
@@ -47,68 +52,83 @@ class Repository(Generic[Model]):
 
     Args:
         sessions: makes guarded sessions.
+        writer: gives the writer, which is asked for at the first write; without it there are reads alone.
         stale_if_error: seconds: how old an answer may be that stands in where ClickHouse cannot answer; 0 for none.
     """
 
     model: ClassVar[Any]
+    #: The column by which rows are recent, and that a recorded row without one gets now.
+    time_column: ClassVar[str] = "timestamp"
 
-    def __init__(self, sessions: SessionFactory, *, stale_if_error: float = 0.0) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        name_calls(cls)
+
+    def __init__(
+        self, sessions: SessionFactory, writer: Callable[[], Writer] | None = None, *, stale_if_error: float = 0.0
+    ) -> None:
         self._sessions = sessions
+        self._find_writer = writer
         self._options = {"stale_if_error": stale_if_error} if stale_if_error else {}
         self._table: sa.Table = self.model.__table__
-        self._checker = RowChecker(self._table)
 
     # -- writing -------------------------------------------------------------
 
-    def insert(self, rows: Any) -> Receipt:
-        """Insert rows; none of them when one is wrong.
+    def record(self, row: Any = None, /, **columns: Any) -> None:
+        """Keep one row on this machine's disk, to be sent with others; it is durable when this returns.
 
-        Each batch (up to 100,000 rows) is stored whole or not at all. When one of several fails, those before it are
-        stored: the error's notes name them, and the batch whose fate its caller has to find out.
+        Args:
+            row: a dict, a dataclass or a model instance; or
+            columns: the row's values by column name. Where a dict or they say no time, it is now.
+
+        Raises:
+            InvalidRow: the table can never accept it.
+            SpoolFull: there is no room on disk.
+            TypeError: it has both, or ``row`` is no row.
+        """
+        if row is None:
+            row = columns
+        elif columns:
+            raise TypeError("record() takes a row or its columns, not both")
+        if isinstance(row, Mapping):
+            row = {self.time_column: now(), **row}
+        self._writer().record(self.model, row)
+
+    def insert(self, rows: Any, *, on_invalid: Literal["raise", "quarantine"] = "raise") -> Receipt:
+        """Insert rows at once; none of them when one is wrong.
+
+        Each batch (up to 100,000 rows) is stored whole or not at all, and its summaries with it. What ClickHouse
+        cannot take now is kept on this machine's disk, and gets there once.
 
         Args:
             rows: a list of dicts, dataclasses or model instances, an Arrow table, or a data frame.
+            on_invalid: with ``"quarantine"``, bad rows are put aside and the others go in.
 
         Returns:
-            The receipt; each batch is a block of its own with its own deduplication token.
+            The receipt: whether they are stored, or spooled.
 
         Raises:
             InvalidRow: rows that the table can never accept; nothing was sent.
-            BreakerOpen: ClickHouse is not asked at present.
-            sqlalchemy.exc.DBAPIError: ClickHouse did not take them.
+            SpoolFull: ClickHouse is away, and there is no room on disk.
+            sqlalchemy.exc.DBAPIError: ClickHouse refused a batch; the error's notes say which ones are in.
         """
-        # Every row of the input is checked before the first batch is sent.
-        batches = list(self._checker.batches(to_rows(rows)))
-        stored: list[str] = []
-        with self._sessions() as session:
-            for batch in batches:
-                try:
-                    self._send(session, batch)
-                except Exception as error:
-                    error.add_note(
-                        f"{self._table.fullname}: stored before are {len(stored)} of {len(batches)} batches "
-                        f"({', '.join(stored) or 'none'}); this one is batch_id {batch.batch_id}, "
-                        f"{batch.rows} rows, created_at {batch.created_at.isoformat()}"
-                    )
-                    raise
-                stored.append(str(batch.batch_id))
-        return Receipt(sum(batch.rows for batch in batches), tuple(str(batch.batch_id) for batch in batches))
+        return self._writer().insert(self.model, rows, on_invalid=on_invalid)
 
     def insert_batch(self, batch: Batch) -> Receipt:
-        """Insert a batch that is frozen already, as one block: all of its rows, or none.
+        """Insert a batch that its caller has frozen and keeps: past the spool, as one block, all of its rows or none.
 
         Raises:
-            BreakerOpen: ClickHouse is not asked at present.
+            BreakerOpen: ClickHouse is not asked at present; nothing was sent.
             sqlalchemy.exc.DBAPIError: ClickHouse did not take it, or did not say.
         """
         with self._sessions() as session:
-            self._send(session, batch)
-        return Receipt(batch.rows, (str(batch.batch_id),))
+            send(session.connection(), batch, Attempt(batch.token))
+        return Receipt(batch.rows, (batch.token,))
 
-    def _send(self, session: orm.Session, batch: Batch) -> None:
-        settings = {"async_insert": 0, "insert_deduplication_token": batch.token}
-        rows = [dict(zip(batch.columns, values, strict=True)) for values in zip(*batch.data, strict=True)]
-        session.execute(_bare_insert(batch), rows, execution_options={"settings": settings})
+    def _writer(self) -> Writer:
+        if self._find_writer is None:
+            raise NetraError(f"this {type(self).__name__} was given no writer: write through DataAccess")
+        return self._find_writer()
 
     # -- reading -------------------------------------------------------------
 
@@ -178,9 +198,23 @@ class Repository(Generic[Model]):
             rows: Sequence[Any] = result.all()
         return Reading(rows, asked_at) if fresh is None else Reading(rows, fresh.as_of, fresh.stale)
 
+    def _daily(
+        self, target: Any, user_id: UserScope, since: dt.date | None = None, until: dt.date | None = None
+    ) -> Reading:
+        """Read the summary that ``target`` keeps of this table: keys and finished measures, in order of its keys."""
+        (declared,) = (found for found in (*analytics.SUMMARIES, *traces.SUMMARIES) if found.target is target)
+        statement = of_user(declared.query, target, user_id)
+        if isinstance(since, dt.datetime) or isinstance(until, dt.datetime):
+            raise NetraError("since and until of a daily summary are days (datetime.date), not times")
+        if since is not None:
+            statement = statement.where(target.day >= since)
+        if until is not None:
+            statement = statement.where(target.day < until)
+        return self._read(statement.order_by(*(getattr(target, key) for key in declared.keys)), user_id)
+
     @property
     def _time_column(self) -> Any:
-        return self.model.timestamp
+        return getattr(self.model, self.time_column)
 
     def _column(self, name: str) -> Any:
         if name not in self._table.columns:
@@ -203,16 +237,12 @@ def of_user(statement: Any, model: Any, user_id: UserScope) -> Any:
     """Restrict ``statement`` to one user's rows of ``model``.
 
     Raises:
-        NetraError: ``user_id`` is neither a user's id nor EVERYONE.
+        NetraError: ``user_id`` is neither a user's id nor EVERYONE, or the rows belong to nobody.
     """
     if user_id is EVERYONE:
         return statement
+    if USER_ID not in model.__table__.columns:
+        raise NetraError(f"{model.__table__.fullname} has no {USER_ID}: its rows are no user's, so pass EVERYONE")
     if not isinstance(user_id, str) or not user_id:
         raise NetraError(f"user_id must be a user's id, not {user_id!r}; for all users' rows pass EVERYONE")
     return statement.where(model.user_id == user_id)
-
-
-def _bare_insert(batch: Batch) -> Any:
-    # Values are frozen as the driver wants them: the model's types must not convert them a second time.
-    columns: list[Any] = [sa.column(name) for name in batch.columns]
-    return sa.insert(sa.table(batch.table.name, *columns, schema=batch.table.schema))

@@ -1,4 +1,4 @@
-"""``netra_analytics.performance_metrics``: what was measured, and its daily summary."""
+"""The two tables ``performance_metrics``: what was measured for users and in traces, and their daily summaries."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from netra_chdb.dialect import select
 from netra_chdb.errors import NetraError
-from netra_chdb.models import analytics
-from netra_chdb.repositories.base import Reading, Repository, UserScope, of_user
+from netra_chdb.models import analytics, traces
+from netra_chdb.repositories.base import Model, Reading, Repository, UserScope
 
-__all__ = ["Percentile", "PerformanceMetricsRepository"]
+__all__ = ["Percentile", "PerformanceMetricsRepository", "TracePerformanceMetricsRepository"]
 
 
 class Percentile(NamedTuple):
@@ -24,10 +24,8 @@ class Percentile(NamedTuple):
     value: float
 
 
-class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
-    """Inserts and reads of ``netra_analytics.performance_metrics``."""
-
-    model = analytics.PerformanceMetric
+class _Measurements(Repository[Model]):
+    """What both tables answer."""
 
     def percentiles(
         self,
@@ -117,6 +115,16 @@ class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
         )
         return self._read(self._of(statement, metric_type, metric_name).group_by(bucket).order_by(bucket), user_id)
 
+    def _of(self, statement: Any, metric_type: str, metric_name: str | None) -> Any:
+        statement = statement.where(self.model.metric_type == metric_type)
+        return statement if metric_name is None else statement.where(self.model.metric_name == metric_name)
+
+
+class PerformanceMetricsRepository(_Measurements[analytics.PerformanceMetric]):
+    """Inserts and reads of ``netra_analytics.performance_metrics``."""
+
+    model = analytics.PerformanceMetric
+
     def user_summary(
         self, *, user_id: UserScope, since: dt.date | None = None, until: dt.date | None = None
     ) -> Reading:
@@ -131,17 +139,24 @@ class PerformanceMetricsRepository(Repository[analytics.PerformanceMetric]):
             A reading whose rows carry ``user_id``, ``day``, ``metric_type``, ``metric_count``, ``avg_value``,
             ``max_value``, ``min_value`` and ``total_tokens``, in order of user, day and type.
         """
-        summary = analytics.UserMetricsSummary
-        (declared,) = (found for found in analytics.SUMMARIES if found.target is summary)
-        statement = of_user(declared.query, summary, user_id)
-        if isinstance(since, dt.datetime) or isinstance(until, dt.datetime):
-            raise NetraError("since and until of a daily summary are days (datetime.date), not times")
-        if since is not None:
-            statement = statement.where(summary.day >= since)
-        if until is not None:
-            statement = statement.where(summary.day < until)
-        return self._read(statement.order_by(summary.user_id, summary.day, summary.metric_type), user_id)
+        return self._daily(analytics.UserMetricsSummary, user_id, since, until)
 
-    def _of(self, statement: Any, metric_type: str, metric_name: str | None) -> Any:
-        statement = statement.where(self.model.metric_type == metric_type)
-        return statement if metric_name is None else statement.where(self.model.metric_name == metric_name)
+
+class TracePerformanceMetricsRepository(_Measurements[traces.PerformanceMetric]):
+    """Inserts and reads of ``netra_traces.performance_metrics``."""
+
+    model = traces.PerformanceMetric
+
+    def trends(self, *, user_id: UserScope, since: dt.date | None = None, until: dt.date | None = None) -> Reading:
+        """Return the hourly summary that ClickHouse keeps of all users' rows.
+
+        Args:
+            user_id: EVERYONE; the summary knows no users.
+            since: from this day on, inclusive.
+            until: up to this day, exclusive.
+
+        Returns:
+            A reading whose rows carry ``day``, ``hour``, ``metric_type``, ``component_name``, averages, percentiles
+            and counts, in order of the first four.
+        """
+        return self._daily(traces.PerformanceTrend, user_id, since, until)

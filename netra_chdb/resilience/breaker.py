@@ -82,6 +82,7 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         if not (at_least_1 and min(reset_timeout, max_reset_timeout) >= 0 < permit_lease and 0 <= jitter < 1):
             raise ConfigError("breaker: counts and reset_backoff start at 1, times at 0; jitter is from 0 to below 1")
         self._forced: str | None = None
+        self._refusal = BreakerOpen
         super().__init__(fail_max, reset_timeout, success_threshold, exclude, listeners, state_storage, name, False)
         self._half_open_calls, self._permit_lease = half_open_calls, permit_lease
         self._backoff, self._longest, self._jitter = reset_backoff, max_reset_timeout, jitter
@@ -110,7 +111,10 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
             self._refused += isinstance(permit, str)
         if isinstance(permit, str):
             self._announce()
-            raise BreakerOpen(f"breaker {self.name or '(unnamed)'} {permit}; last failure: {self._last_failure}")
+            refusal = self._refusal if self._forced is not None else BreakerOpen
+            raise refusal(f"breaker {self.name or '(unnamed)'} {permit}; last failure: {self._last_failure}")
+        if not (self._unannounced or self._listeners):
+            return permit
         try:
             self._announce()
             self._tell("before_call", func, *args, **kwargs)
@@ -147,10 +151,11 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         with self._lock:
             self._take_back()
             state = self._follow()
-            counts = permit._generation == self._generation and self._clock() < permit._expires
+            in_time = permit._token is None or self._clock() < permit._expires
+            counts = in_time and permit._generation == self._generation
             if counts:
                 self._count(state, failure)
-        if counts:
+        if counts and self._listeners:
             self._tell("success") if failure is None else self._tell("failure", failure)
         self._announce()
 
@@ -263,11 +268,11 @@ class CircuitBreaker(pybreaker.CircuitBreaker):
         """Let all calls through; never waits for a running one."""
         self._change(STATE_CLOSED, "close()")
 
-    def force_open(self, reason: str) -> None:
-        """Hold it open until ``reset()``; the other ways to change its state then only log that it is held."""
+    def force_open(self, reason: str, error: type[BreakerOpen] = BreakerOpen) -> None:
+        """Hold it open until ``reset()``, refusing calls with ``error``; other changes of state only log that."""
         with self._lock:
             self._move(STATE_OPEN, f"force_open(): {reason}")
-            self._forced = reason
+            self._forced, self._refusal = reason, error
         self._announce()
 
     def reset(self) -> None:

@@ -7,7 +7,7 @@ import itertools
 import math
 import types
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
@@ -94,15 +94,19 @@ class LocalPermits:
         self._expiry.clear()
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Permit:
     """Leave to make one call. The first of ``succeed``, ``fail`` and ``release`` ends it; later ones do nothing."""
 
-    _breaker: CircuitBreaker
-    _generation: int
-    _token: str | None = None
-    _expires: float = math.inf
-    _unused: dict[str, bool] = field(default_factory=lambda: {"unused": True})
+    __slots__ = ("_breaker", "_expires", "_generation", "_token", "_unused")
+
+    def __init__(
+        self, breaker: CircuitBreaker, generation: int, token: str | None = None, expires: float = math.inf
+    ) -> None:
+        self._breaker = breaker
+        self._generation = generation
+        self._token = token
+        self._expires = expires
+        self._unused = {"unused": True}
 
     def succeed(self) -> None:
         """The call worked."""

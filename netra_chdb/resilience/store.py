@@ -158,6 +158,17 @@ class AnswerStore:
         with self._lock:
             self._counts[what] += 1
 
+    @property
+    def size(self) -> int | None:
+        """Bytes that the answers take in this process; None in Redis."""
+        held: int | None = getattr(self._region.backend, "bytes", None)
+        return held
+
+    @property
+    def available(self) -> bool:
+        """Whether the store answered when it was last used."""
+        return self._breaker.current_state == pybreaker.STATE_CLOSED
+
     def now(self) -> dt.datetime:
         """Return the time that answers are dated with."""
         return dt.datetime.fromtimestamp(self._clock(), dt.UTC)

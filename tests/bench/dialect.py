@@ -38,7 +38,7 @@ CREATE = (
     "ENGINE = MergeTree ORDER BY id"
 )
 FILL = (
-    "INSERT INTO bench SELECT number, number % 1000, number / 7, number / 3, number * 3, number % 17, "  # noqa: S608
+    "INSERT INTO bench SELECT number, number % 1000, number / 7, number / 3, number * 3, number % 17, "
     "concat('name ', toString(number % 5000)), 'kind', toString(number), toDateTime64(number, 3, 'UTC') "
     f"FROM numbers({ROWS})"
 )

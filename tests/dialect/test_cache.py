@@ -13,6 +13,8 @@ from sqlalchemy.engine.interfaces import CacheStats
 
 from netra_chdb.dialect import (
     AggregateFunction,
+    Array,
+    Enum8,
     Int64,
     MergeTree,
     SimpleAggregateFunction,
@@ -188,3 +190,12 @@ def test_inserts_compile_once(engine: sa.Engine, database: str) -> None:
         assert hits == [CacheStats.CACHE_MISS, CacheStats.CACHE_HIT, CacheStats.CACHE_HIT]
         found = connection.execute(sa.select(table.c.a).order_by(table.c.a)).scalars().all()
         assert found == [0, 1, 10, 11, 20, 21]
+
+
+def test_a_cast_to_an_enumeration_is_to_its_own_members(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        for members in (("a", "b"), ("b", "a"), ("a", "b")):
+            for kind in (sa.Enum(*members), Enum8(*members), Array(sa.Enum(*members))):
+                number = sa.literal_column("[1]" if isinstance(kind, Array) else "toInt8(1)")
+                found = connection.scalar(sa.select(sa.cast(number, kind)))
+                assert found == ([members[0]] if isinstance(kind, Array) else members[0])

@@ -271,3 +271,28 @@ def test_faulthandler_works_after_the_engine_is_open(tmp_path: Path) -> None:
     done = run(code, tmp_path / "fault")
     assert done.returncode == -11, done
     assert "the_guilty_function" in done.stderr
+
+
+def test_what_the_engine_said_about_itself_is_asked_once(embedded: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clickhouse_connect.driver._chdbclient import ChdbClient
+
+    asked = 0
+    ask: Any = ChdbClient._execute_operation
+
+    def counted(client: Any, operation: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return ask(client, operation)
+
+    with embedded.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        known = driver.client.server_settings
+        monkeypatch.setattr(ChdbClient, "_execute_operation", counted)
+        for _ in range(2):
+            with pytest.raises(sa.exc.DBAPIError):
+                connection.exec_driver_sql("SELECT nonsense")
+            assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+        assert driver.client.server_settings == known
+        assert len(known) > 500
+        assert connection.exec_driver_sql("SELECT now()").scalar_one().tzinfo is not None
+    assert asked == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -87,12 +88,11 @@ def test_a_second_statement_lets_the_stream_go_on_or_is_refused(engine: sa.Engin
 
 
 @pytest.fixture
-def raw(engine: sa.Engine) -> Any:
-    if engine.dialect.is_async:
-        pytest.skip("its connections are read through greenlets")
-    connection: Any = engine.raw_connection()
-    yield connection.driver_connection
-    connection.invalidate()
+def raw(url: str) -> Iterator[Any]:
+    """A connection of the driver itself."""
+    engine = sa.create_engine(url)
+    yield engine.raw_connection().driver_connection
+    engine.dispose()
 
 
 @pytest.mark.parametrize("streaming", [False, True])

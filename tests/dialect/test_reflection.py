@@ -146,3 +146,28 @@ def test_odd_names_are_reflected(engine: sa.Engine, database: str) -> None:
         assert found == [1, 2, 3]
         reflected.drop(connection)
         assert not sa.inspect(connection).has_table(odd, schema=database)
+
+
+def test_the_servers_own_tables(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        one = sa.Table("one", sa.MetaData(), schema="system", autoload_with=connection)
+        assert [(column.name, str(column.type)) for column in one.c] == [("dummy", "UInt8")]
+        assert connection.execute(sa.select(one)).all() == [(0,)]
+        listed = sa.Table("columns", sa.MetaData(), schema="system", autoload_with=connection)
+        described = connection.exec_driver_sql("DESCRIBE TABLE system.columns").all()
+        assert [column.name for column in listed.c] == [row[0] for row in described]
+        with pytest.raises(sa.exc.CompileError, match=r"system\.one .* server's own"):
+            one.create(connection)
+
+
+def test_a_table_of_a_table_function_cannot_be_made_again(engine: sa.Engine, database: str) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE {database}.ten AS numbers(10)")
+        connection.exec_driver_sql(f"CREATE TABLE {database}.plain (n Int8) ENGINE = Memory")
+        with pytest.raises(sa.exc.UnreflectableTableError, match=r"ten was made AS a table function"):
+            sa.Table("ten", sa.MetaData(schema=database), autoload_with=connection)
+        metadata = sa.MetaData(schema=database)
+        with pytest.warns(sa.exc.SAWarning, match="Skipping table ten"):
+            metadata.reflect(connection)
+        assert list(metadata.tables) == [f"{database}.plain"]
+        assert [column["name"] for column in sa.inspect(connection).get_columns("ten", database)] == ["number"]

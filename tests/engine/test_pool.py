@@ -7,14 +7,16 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from netra_chdb import CircuitBreaker, Config, create_engine, errors
-from netra_chdb.engine import guard, pool_counters
+from netra_chdb.engine import guard, pool, pool_counters
 from netra_chdb.session import SessionFactory
 
 
@@ -64,6 +66,23 @@ def test_an_invalidated_connection_is_counted_and_replaced(counted: sa.Engine) -
     counters = pool_counters(counted)
     assert counters.invalidations == 1
     assert counters.pool_misses == 2
+
+
+def test_after_a_fork_the_pool_is_new_and_the_old_connections_stay_open(
+    counted: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a child runs first, here where its lines are measured; tests over real sockets fork.
+    with counted.connect() as connection:
+        parents: Any = connection.connection.dbapi_connection
+    monkeypatch.setattr(pool, "_EVENTS", weakref.WeakKeyDictionary({counted: pool.pool_events(counted)}))
+    pool._after_fork()
+    with counted.connect() as connection:
+        assert connection.connection.dbapi_connection is not parents
+    assert pool_counters(counted).pool_misses == 2
+    cursor = parents.cursor()
+    cursor.execute("SELECT 1")
+    assert cursor.fetchall() == [(1,)]
+    parents.close()
 
 
 def test_a_dead_idle_connection_is_replaced_at_checkout(embedded_url: str) -> None:

@@ -12,14 +12,16 @@ import sqlalchemy as sa
 
 from netra_chdb import Config, DataAccess
 from netra_chdb.ingest.backlog import Backlog
+from netra_chdb.ingest.batch import RowChecker
 from netra_chdb.ingest.drain import SUMMARIES, Drainer
 from netra_chdb.ingest.spool import Spool
 from netra_chdb.ingest.writer import Writer
 from netra_chdb.models.analytics import PerformanceMetric
 from netra_chdb.resilience.retry import RetryPolicy
 
-__all__ = ["access", "assert_summaries", "ids", "metric", "writer_on"]
+__all__ = ["ROWS_OF_BATCH", "access", "assert_summaries", "data_paths", "ids", "metric", "rows_of", "writer_on"]
 
+ROWS_OF_BATCH = 20
 NOW = dt.datetime(2026, 11, 1, 12, tzinfo=dt.UTC)
 
 
@@ -62,6 +64,26 @@ def metric(user_id: str, number: int, **more: Any) -> dict[str, Any]:
         "total_tokens": number % 17,
         **more,
     }
+
+
+def rows_of(user_id: str, batch: int) -> tuple[tuple[str, ...], list[list[Any]]]:
+    """Columns and values of the rows of one of several batches, as the spool takes them."""
+    checker = RowChecker(PerformanceMetric.__table__)
+    numbers = range(batch * ROWS_OF_BATCH, (batch + 1) * ROWS_OF_BATCH)
+    return checker.columns, [checker.check(0, metric(user_id, number))[0] for number in numbers]
+
+
+def data_paths(engine: sa.Engine) -> list[Path]:
+    """Where the table and its summary lie; merges, which rename parts as well, are stopped."""
+    with engine.connect() as connection:
+        connection.execute(sa.text("SYSTEM STOP MERGES"))
+        found = connection.execute(
+            sa.text(
+                "SELECT data_paths[1] FROM system.tables WHERE database = 'netra_analytics' AND name IN "
+                "('performance_metrics', 'user_metrics_summary')"
+            )
+        )
+        return [Path(path).absolute() for path in found.scalars()]
 
 
 def ids(engine: sa.Engine, user_id: str) -> Counter[int]:
@@ -109,6 +131,19 @@ def load(data: DataAccess, directory: Path, user_id: str, start: int) -> None:
         number += 30
 
 
+def batches(data: DataAccess, directory: Path, user_id: str, count: int) -> None:
+    """Send a few batches, at the word of who started this."""
+    writer = writer_on(data.engine, directory, flush_rows=ROWS_OF_BATCH)
+    for batch in range(count):
+        writer.spool.append(PerformanceMetric.__table__, *rows_of(user_id, batch))
+    print(*data_paths(data.engine), flush=True)
+    sys.stdin.readline()
+    writer.start()
+    writer.flush()
+    writer.close()
+    print("done", flush=True)
+
+
 def check(data: DataAccess, directory: Path, user_id: str, start: int) -> None:
     """Drain what is left, compare the summaries, and print the rows that are there, as often as they are."""
     writer = writer_on(data.engine, directory)
@@ -124,7 +159,7 @@ def main(what: str, url: str, directory: str, user_id: str, start: str) -> None:
     """Do one of the two in a process of its own."""
     with access(url) as data:
         data.initialize()
-        {"load": load, "check": check}[what](data, Path(directory), user_id, int(start))
+        {"load": load, "batches": batches, "check": check}[what](data, Path(directory), user_id, int(start))
 
 
 if __name__ == "__main__":

@@ -263,6 +263,22 @@ def test_one_poison_row_in_many_goes_to_quarantine_alone(
     assert poisoned in aside.reason, "the server's own words"
 
 
+@pytest.mark.slow
+def test_ten_poison_rows_in_a_hundred_thousand(
+    make_writer: Callable[..., Writer], data: DataAccess, user_id: str, poisoned: str
+) -> None:
+    writer = make_writer(data.engine, flush_rows=10_000)
+    bad = set(random.sample(range(100_000), 10))
+    rows = [{**event(user_id, n), "session_id": poisoned if n in bad else ""} for n in range(100_000)]
+    receipt = writer.insert(Event, rows, on_invalid="quarantine")
+    assert receipt.state == "spooled", "the bad ones are found in the background"
+    writer.flush(timeout=280)
+    assert ids(data.engine, Event, user_id) == [n for n in range(100_000) if n not in bad]
+    aside = list(writer.quarantine.rows())
+    assert {int(found.row["event_id"]) for found in aside if found.row is not None} == bad
+    assert all(poisoned in found.reason for found in aside)
+
+
 def test_requeued_rows_go_in_when_the_server_takes_them(
     writer: Writer, data: DataAccess, user_id: str, poisoned: str
 ) -> None:

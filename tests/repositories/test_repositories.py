@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from netra_chdb import DataAccess, errors, models
-from netra_chdb.ingest.batch import BATCH_ROWS
+from netra_chdb.ingest.batch import BATCH_ROWS, RowChecker
 from netra_chdb.repositories import EVERYONE
 
 NOON = dt.datetime(2026, 5, 4, 12, 0, 0, 123_000, tzinfo=dt.UTC)
@@ -299,32 +299,33 @@ class TestSecondThoughts:
 
     def test_the_same_batch_sent_twice_is_there_once_in_table_and_summary(self, data: DataAccess, user_id: str) -> None:
         repository = data.performance_metrics
-        values, problems = repository._checker.check(0, metric(user_id, 2.0, total_tokens=3))
-        assert problems == []
-        batch = repository._checker.freeze([values])
+        checker = RowChecker(repository.model.__table__)
+        (batch,) = checker.batches([metric(user_id, 2.0, total_tokens=3)])
         for _ in range(3):
             repository.insert_batch(batch)
         assert repository.count(user_id=user_id) == 1
         (row,) = repository.user_summary(user_id=user_id).rows
         assert (row.metric_count, row.total_tokens) == (1, 3)
 
-    def test_a_failing_batch_says_which_ones_are_stored(self, data: DataAccess, user_id: str) -> None:
-        repository = data.events
-        sent: list[str] = []
-
-        class Failing(type(repository)):  # type: ignore[misc]
-            def _send(self, session: Any, batch: Any) -> None:
-                if sent:
-                    raise ConnectionError("the line is cut")
-                sent.append(str(batch.batch_id))
-                super()._send(session, batch)
-
-        with pytest.raises(ConnectionError) as caught:
-            Failing(data.sessions).insert(event(user_id) for _ in range(BATCH_ROWS + 1))
+    def test_a_refused_batch_says_which_ones_are_stored(self, data: DataAccess, user_id: str) -> None:
+        bad = f"no_{uuid.uuid4().hex}"
+        with data.engine.connect() as connection:
+            constraint = f"ALTER TABLE netra_analytics.events ADD CONSTRAINT {bad} CHECK session_id != '{bad}'"
+            connection.execute(sa.text(constraint))
+            try:
+                with pytest.raises(sa.exc.DatabaseError, match="Constraint") as caught:
+                    data.events.insert(
+                        event(user_id, session_id="" if n < BATCH_ROWS else bad) for n in range(BATCH_ROWS + 1)
+                    )
+            finally:
+                connection.execute(sa.text(f"ALTER TABLE netra_analytics.events DROP CONSTRAINT {bad}"))
+            stored = connection.execute(
+                sa.text("SELECT DISTINCT batch_id FROM netra_analytics.events WHERE user_id = :user_id"),
+                {"user_id": user_id},
+            ).scalar_one()
         (note,) = caught.value.__notes__
-        assert f"stored before are 1 of 2 batches ({sent[0]})" in note
-        assert "this one is batch_id" in note
-        assert repository.count(user_id=user_id) == BATCH_ROWS
+        assert f"batches taken before are {stored}; this is" in note
+        assert data.events.count(user_id=user_id) == BATCH_ROWS
 
     def test_a_column_whose_attribute_has_another_name(self, data: DataAccess, user_id: str) -> None:
         data.performance_metrics.insert([metric(user_id, metadata={"a": 1})])

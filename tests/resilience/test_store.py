@@ -112,8 +112,14 @@ class TestInTheProcess(Contract):
     def store(self, clock: Clock) -> AnswerStore:
         return AnswerStore(clock=clock, max_bytes=8 * 2**20)
 
-    def test_it_waits_for_nothing(self, store: AnswerStore) -> None:
+    def test_it_waits_for_nothing(self, store: AnswerStore, key: str) -> None:
         assert not store.remote
+        assert store.available
+        assert store.size == 0
+        payload = store.put(key, answer(store, (1, "")))
+        assert payload is not None
+        assert store.size is not None
+        assert store.size > len(payload)
 
     def test_what_was_not_used_for_longest_goes_first(self) -> None:
         memory = BoundedMemory({"max_bytes": 3 * 1304})
@@ -159,6 +165,7 @@ class TestInRedis(Contract):
 
     def test_processes_share_it(self, store: AnswerStore, clock: Clock, redis_server: RedisServer, key: str) -> None:
         assert store.remote
+        assert store.size is None  # they are in another process
         kept = answer(store, (1, "shared"))
         store.put(key, kept)
         other = AnswerStore(redis_server.url, clock=clock, redis_timeout=10)
@@ -191,7 +198,10 @@ class TestRedisAway:
     def test_it_is_carried_on_without(self) -> None:
         store = AnswerStore(f"redis://:s3cret@127.0.0.1:{free_port()}/0", redis_pause=60)
         key = key_of(a=1)
+        states = [store.available]
         assert store.put(key, answer(store, (1, ""))) is not None
+        states.append(store.available)
+        assert states == [True, False]
         assert store.get(key, 10) is None
         counted = store.counters()
         # Asked once, then left alone.

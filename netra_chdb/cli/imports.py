@@ -1,26 +1,19 @@
-"""The command line, ``netra-chdb``.
+"""``netra-chdb import``: CSV, JSON lines or Parquet files into a table."""
 
-Exit codes: 0 good, 1 bad (ClickHouse failed, or an import left lines out), 2 misuse (a wrong option, setting or
-file; nothing was written). Commands need the extra ``cli``; this module itself imports without it.
-"""
+# No postponed annotations: typer reads those of the commands below, which are local names.
 
 import contextlib
 import dataclasses
 import enum
-import io
 import itertools
-import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from sqlalchemy import exc as sa_exc
-
-from netra_chdb import migrations
 from netra_chdb.access import DataAccess
+from netra_chdb.cli.output import BAD, GOOD, INTERRUPTED, QUIET, complain, reporting, say, told, where
 from netra_chdb.config import Config
-from netra_chdb.errors import ConfigError, NetraError, code_of
+from netra_chdb.errors import ConfigError
 from netra_chdb.ingest.importer import FileResult, Importer, Rejects
 from netra_chdb.ingest.mapping import Plan, pairs
 from netra_chdb.ingest.source import Source, open_source
@@ -28,12 +21,7 @@ from netra_chdb.ingest.source import Source, open_source
 if TYPE_CHECKING:
     import typer
 
-__all__ = ["application", "main"]
-
-GOOD, BAD, MISUSE, INTERRUPTED = 0, 1, 2, 130
-# What a file has for a name or a header must not steer the terminal.
-_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-_NO_SCHEMA: Final = (60, 81)  # no such table, no such database
+__all__ = ["add"]
 
 
 class Format(enum.StrEnum):
@@ -42,69 +30,6 @@ class Format(enum.StrEnum):
     CSV = "csv"
     JSONL = "jsonl"
     PARQUET = "parquet"
-
-
-def main() -> None:
-    """Run ``netra-chdb``; the process ends with its exit code."""
-    try:
-        app = application()
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("typer", "rich"):
-            raise
-        print(f"netra-chdb needs {error.name}: pip install 'netra-chdb[cli]'", file=sys.stderr)
-        sys.exit(MISUSE)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # File names and charts may have characters that the terminal's encoding lacks.
-            stream.reconfigure(errors="replace")
-    app()
-
-
-# -- what commands do ------------------------------------------------------------------------------------------------
-
-
-def _say(text: str) -> None:
-    print(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), flush=True)
-
-
-def _complain(text: str) -> None:
-    print(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), file=sys.stderr, flush=True)
-
-
-def _told(error: BaseException) -> str:
-    """Return what went wrong in few words: SQLAlchemy's text has the whole statement and its parameters."""
-    cause = getattr(error, "orig", None) or error
-    text = " ".join(str(cause).split()) or type(cause).__name__
-    text = text if len(text) <= 500 else f"{text[:497]}..."
-    hint = "; the schema is missing: run netra-chdb init" if code_of(error) in _NO_SCHEMA else ""
-    return f"{text}{hint}"
-
-
-@contextlib.contextmanager
-def _reporting() -> Iterator[None]:
-    """Turn errors that a user can do something about into a message and an exit code."""
-    try:
-        yield
-    except ConfigError as error:
-        _complain(f"netra-chdb: {error}")
-        sys.exit(MISUSE)
-    except (NetraError, sa_exc.SQLAlchemyError, OSError) as error:
-        _complain(f"netra-chdb: {_told(error)}")
-        sys.exit(BAD)
-
-
-def _where(config: Config) -> str:
-    return config.sqlalchemy_url.render_as_string(hide_password=True)
-
-
-def initialize() -> None:
-    """Create or migrate both databases, and say where they stand."""
-    config = Config()
-    with DataAccess(config) as data:
-        data.initialize()
-        _say(f"{_where(config)} is ready")
-        for database, heads in migrations.current(data.engine).items():
-            _say(f"  {database} at {', '.join(heads)}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,7 +113,7 @@ def import_files(kind: Kind, paths: Sequence[Path], options: ImportOptions) -> i
                 # Nobody else can have migrated it, or can be surprised by it; a server's schema is its operators'.
                 data.initialize()
             results = Importer(repository.insert_batch, rejects, progress=progress).run(files)
-    return _report(results, len(paths), rejects, kind, _where(config))
+    return _report(results, len(paths), rejects, kind, where(config))
 
 
 @contextlib.contextmanager
@@ -226,22 +151,22 @@ def _report(results: Sequence[FileResult], asked: int, rejects: Rejects, kind: K
             parts.append(f"{result.rejected:,} rejected")
         if result.cut:
             parts.append(f"{result.cut:,} with times cut to milliseconds")
-        _say(f"{result.path}: {', '.join(parts)}")
+        say(f"{result.path}: {', '.join(parts)}")
     stored, rejected = (sum(getattr(result, name) for result in results) for name in ("stored", "rejected"))
-    _say(f"{stored:,} rows added to {kind.repository} in {where}")
+    say(f"{stored:,} rows added to {kind.repository} in {where}")
     if rejects.created:
-        _say(f"{rejected:,} rejected, with their reasons: {rejects.path}")
+        say(f"{rejected:,} rejected, with their reasons: {rejects.path}")
     failed = results[-1] if results and results[-1].failure is not None else None
     if failed is None:
         return BAD if rejected else GOOD
-    _complain(_stopped(failed, asked - len(results)))
+    complain(_stopped(failed, asked - len(results)))
     return INTERRUPTED if isinstance(failed.failure, KeyboardInterrupt) else BAD
 
 
 def _stopped(result: FileResult, not_begun: int) -> str:
     """Say what is in ClickHouse and what is not, so that a user can go on from there."""
     assert result.failure is not None  # noqa: S101 - for the type checker
-    what = "interrupted" if isinstance(result.failure, KeyboardInterrupt) else _told(result.failure)
+    what = "interrupted" if isinstance(result.failure, KeyboardInterrupt) else told(result.failure)
     lines = [f"netra-chdb: the import of {result.path} ended early: {what}"]
     if result.stored:
         lines.append(f"  stored: {result.stored:,} rows, all good lines up to line {result.stored_to}")
@@ -257,44 +182,12 @@ def _stopped(result: FileResult, not_begun: int) -> str:
     return "\n".join(lines)
 
 
-# -- how commands are called -----------------------------------------------------------------------------------------
-
-
-def application() -> "typer.Typer":
-    """Return the command line as a typer application.
-
-    Raises:
-        ImportError: the extra ``cli`` is not installed.
-    """
-    import rich  # noqa: F401 - what commands show their progress with: asked for before one begins
+def add(app: "typer.Typer") -> None:
+    """Add the commands."""
     import typer
 
-    import netra_chdb
-
-    # No pretty tracebacks: they show local variables, and so what a configuration holds.
-    quiet: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
-    app = typer.Typer(name="netra-chdb", help="A data access layer for ClickHouse.", no_args_is_help=True, **quiet)
-    imports = typer.Typer(help="Import CSV, JSON lines or Parquet files.", no_args_is_help=True, **quiet)
+    imports = typer.Typer(help="Import CSV, JSON lines or Parquet files.", no_args_is_help=True, **QUIET)
     app.add_typer(imports, name="import")
-
-    def show_version(wanted: bool) -> None:
-        if wanted:
-            _say(f"netra-chdb {netra_chdb.__version__}")
-            raise typer.Exit
-
-    @app.callback()
-    def options(
-        version: Annotated[
-            bool, typer.Option("--version", callback=show_version, is_eager=True, help="Say the version.")
-        ] = False,
-    ) -> None:
-        """A data access layer for ClickHouse. CLICKHOUSE_URL and its kin say where that is; embedded by default."""
-
-    @app.command()
-    def init() -> None:
-        """Create both databases, or migrate them to the newest schema."""
-        with _reporting():
-            initialize()
 
     files_argument = Annotated[list[Path], typer.Argument(help="CSV, JSON lines or Parquet files.", show_default=False)]
     maps_option = Annotated[
@@ -348,7 +241,7 @@ def application() -> "typer.Typer":
             file_format: format_option = None,
         ) -> None:
             options = ImportOptions(maps, sets, user, time_format, rest, rejects, file_format)
-            with _reporting():
+            with reporting():
                 raise typer.Exit(import_files(kind, files, options))
 
     add_import(
@@ -363,28 +256,3 @@ def application() -> "typer.Typer":
         "Import events or logs into netra_analytics.events. Needs timestamp and user_id; event_name is the file's name "
         "and event_type is 'log' where nothing else is said.",
     )
-
-    @app.command()
-    def demo(
-        directory: Annotated[
-            Path | None,
-            typer.Option("--dir", metavar="DIR", help="Where to put database and chart; must be new or empty."),
-        ] = None,
-        keep: Annotated[bool, typer.Option("--keep", help="Keep the database of a temporary folder.")] = False,
-        metrics: Annotated[
-            list[Path],
-            typer.Option(metavar="FILE", help="Show these files' metrics instead of measuring this machine."),
-        ] = [],  # noqa: B006
-        svg: Annotated[Path | None, typer.Option(metavar="PATH", help="Where to save the chart.")] = None,
-    ) -> None:
-        """Show the main job on a fresh embedded database: write, read, summarize, and ClickHouse away."""
-        with _reporting():
-            from netra_chdb import demo as demonstration
-
-            raise typer.Exit(demonstration.run(directory, keep=keep, metrics=metrics, svg=svg))
-
-    return app
-
-
-if __name__ == "__main__":
-    main()

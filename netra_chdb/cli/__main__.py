@@ -1,0 +1,5 @@
+"""``python -m netra_chdb.cli``."""
+
+from netra_chdb.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Start-up, and what is asked of everything around before trusting it: dependencies, schema, rows."""

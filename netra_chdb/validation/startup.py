@@ -1,0 +1,295 @@
+"""Start-up: wait for ClickHouse, create the databases, migrate or only look, verify.
+
+It has connections of its own, one at a time and none kept: while a server is away nothing takes the application's
+pool, and nothing is counted against its breaker. A thousand processes may start at once. While a server is away each
+makes about ten attempts in the first seconds, and one a second or less after that.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal, TypeAlias
+
+import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
+
+from netra_chdb import migrations
+from netra_chdb.config import Config
+from netra_chdb.dialect.view import views
+from netra_chdb.engine import create_engine
+from netra_chdb.errors import MigrationLocked, NetraError, NotReady, SchemaMismatch
+from netra_chdb.validation.diagnosis import Diagnosis, Step, diagnose
+from netra_chdb.validation.network import goes_through_proxy, reach
+
+__all__ = ["Startup", "verify"]
+
+Phase: TypeAlias = Literal["starting", "ready", "failed", "stopped"]
+
+_LOG: Final = logging.getLogger(__name__)
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 2.0
+_FACTOR: Final = 1.5
+#: Seconds that one attempt to connect may take.
+_ATTEMPT: Final = 5.0
+#: Seconds for which an unknown name may become known: containers get theirs when they start.
+_NAME_GRACE: Final = 10.0
+_TELL_EVERY: Final = 1.0
+#: In the background, what does not pass by itself is tried again after so many seconds: somebody may mend it.
+_BACKGROUND_PAUSE: Final = 10.0
+
+
+class Startup:
+    """One start of an application.
+
+    Args:
+        config: the configuration.
+        deadline: seconds after which :meth:`run` gives up; None for never.
+        migrate: whether to create the databases and migrate them; else the schema is only looked at.
+        engine: the engine to use; by default one of its own, without a pool.
+        on_wait: called each second with what is being waited for, from another thread.
+        admit: called before each attempt; raises while ClickHouse must not be asked.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        deadline: float | None = 60.0,
+        migrate: bool = True,
+        engine: sa.Engine | None = None,
+        on_wait: Callable[[str], None] | None = None,
+        admit: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._config = config
+        self._seconds = deadline
+        self._migrate = migrate
+        self._engine = engine
+        self._on_wait = on_wait
+        self._admit = admit
+        self._began = time.monotonic()
+        self._stop = threading.Event()
+        self._done = threading.Event()
+        self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
+        url = config.sqlalchemy_url
+        self._where = f"{url.host}:{url.port}" if url.port else str(url.host or "the embedded engine")
+        #: How often it was tried to connect.
+        self.attempts = 0
+        #: What it is doing, or waiting for.
+        self.status = f"connecting to {self._where}"
+        #: Why it is not ready yet, or never will be.
+        self.error: BaseException | None = None
+        self.phase: Phase = "starting"
+
+    # -- from outside ---------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything is there."""
+        return self.phase == "ready"
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is ready, or has ended otherwise.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether it is ready.
+        """
+        self._done.wait(timeout)
+        return self.ready
+
+    def stop(self) -> None:
+        """End it, soon."""
+        self._stop.set()
+
+    # -- the work ---------------------------------------------------------------
+
+    def run(self) -> None:
+        """Do it all, waiting up to the deadline.
+
+        Raises:
+            NotReady: ClickHouse did not answer in time, or refused; the message says which, and what to do.
+            SchemaMismatch: the schema is not the models'.
+            MigrationLocked: another process migrated all the time.
+        """
+        with self._ended():
+            while (error := self._tried()) is not None:
+                self._raise_if_final(error)
+                self._pause(self._next_pause())
+
+    def run_behind(self, when_ready: Callable[[], None]) -> threading.Thread:
+        """Do it in a daemon thread, for as long as it takes: no failure is final, since somebody may mend it.
+
+        Args:
+            when_ready: called when all is there.
+        """
+
+        def work() -> None:
+            with self._ended():
+                said = ""
+                while (error := self._tried()) is not None:
+                    found = self._diagnosed(error)
+                    if not found.passes and found.evidence != said:
+                        said = found.evidence
+                        _LOG.error("ClickHouse is not ready: %s; %s", found.evidence, found.recommendation)
+                    self._pause(self._next_pause() if found.passes else _BACKGROUND_PAUSE)
+                when_ready()
+
+        thread = threading.Thread(target=work, name="netra-chdb-startup", daemon=True)
+        thread.start()
+        return thread
+
+    @contextmanager
+    def _ended(self) -> Iterator[None]:
+        teller = threading.Thread(target=self._tell, name="netra-chdb-startup-teller", daemon=True)
+        teller.start()
+        try:
+            yield
+            self.phase, self.status, self.error = "ready", "ready", None
+        except _Stopped:
+            self.phase = "stopped"
+        except BaseException as error:
+            self.phase, self.error = "failed", error
+            raise
+        finally:
+            self._done.set()
+            teller.join()
+        if self.ready:
+            waited = time.monotonic() - self._began
+            _LOG.info("%s is ready after %.1f s and %d attempt(s) to connect", self._where, waited, self.attempts)
+
+    def _tell(self) -> None:
+        while not self._done.wait(_TELL_EVERY):
+            text = f"waiting {time.monotonic() - self._began:.0f} s for ClickHouse: {self.status}"
+            _LOG.info("%s", text)
+            if self._on_wait is not None:
+                try:
+                    self._on_wait(text)
+                except Exception:
+                    _LOG.exception("on_wait failed")
+
+    def _tried(self) -> Exception | None:
+        """Try once; return what went wrong, or None."""
+        if self._stop.is_set():
+            raise _Stopped
+        try:
+            self._admit()
+            if self._engine is not None:
+                self._prepare(self._engine)
+            else:
+                self._with_own_engine()
+        except Exception as error:
+            self.error = error
+            found = self._diagnosed(error)
+            self.status = f"{found.evidence} ({found.recommendation})"
+            return error
+        return None
+
+    def _with_own_engine(self) -> None:
+        arguments: dict[str, Any] = {} if self._config.is_embedded else {"open_within": _ATTEMPT}
+        url = self._config.sqlalchemy_url
+        if url.database in migrations.DATABASES:
+            url = url.set(database="")  # it may not be there yet; None would leave it
+        engine = create_engine(url, poolclass=sa.NullPool, connect_args=arguments)
+        try:
+            hosts = getattr(engine.dialect, "hosts", None)
+            if hosts is not None and not goes_through_proxy(engine.url):
+                # The driver logs a warning for each attempt that is refused; a start has many.
+                self.attempts += 1
+                reach(hosts.all, _ATTEMPT)
+            self._prepare(engine)
+        finally:
+            engine.dispose()
+
+    def _prepare(self, engine: sa.Engine) -> None:
+        with self._asking(engine) as connection:
+            connection.exec_driver_sql("SELECT 1")
+        self.status = "looking at the schema"
+        if (behind := migrations.behind(engine)) and self._migrate:
+            self.status = f"migrating {', '.join(behind)} (or waiting for another process that does)"
+            migrations.upgrade(engine, lock_timeout=self._left())
+        elif behind:
+            raise SchemaMismatch(
+                f"{', '.join(behind)} not at the newest revision, and migrate=False: run `netra-chdb init` or "
+                "`alembic upgrade head`"
+            )
+        self.status = "verifying the schema"
+        verify(engine)
+
+    @contextmanager
+    def _asking(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        # A server that accepts connections and says nothing is given up as soon as one that refuses them.
+        with engine.connect() as connection:
+            line = connection.connection.dbapi_connection
+            dialect: Any = engine.dialect
+            dialect.limit_wait(line, _ATTEMPT)
+            try:
+                yield connection
+            finally:
+                dialect.limit_wait(line, None)
+
+    # -- waiting ----------------------------------------------------------------
+
+    def _diagnosed(self, error: BaseException) -> Diagnosis:
+        if isinstance(error, MigrationLocked):
+            return Diagnosis(Step.STATEMENT, str(error), "wait until the other process has migrated", passes=True)
+        return diagnose(error, self._where)
+
+    def _left(self) -> float:
+        if self._seconds is None:
+            return 600.0
+        return max(1.0, self._began + self._seconds - time.monotonic())
+
+    def _raise_if_final(self, error: Exception) -> None:
+        waited = time.monotonic() - self._began
+        found = self._diagnosed(error)
+        in_time = self._seconds is None or waited < self._seconds
+        may_become_known = found.step is Step.NAME and waited < _NAME_GRACE
+        embedded = self._config.is_embedded
+        if in_time and not embedded and (found.passes or may_become_known):
+            return
+        if isinstance(error, NetraError) or embedded or not isinstance(error, sa_exc.SQLAlchemyError | OSError):
+            raise error
+        when = f" after {waited:.0f} s and {self.attempts} attempt(s)" if found.passes else ""
+        raise NotReady(f"ClickHouse is not ready{when}: {found.evidence}; {found.recommendation}") from error
+
+    def _next_pause(self) -> float:
+        bound = min(_LONGEST_PAUSE, _FIRST_PAUSE * _FACTOR ** min(self.attempts, 32))
+        pause = self._random.uniform(bound / 2, bound)
+        return pause if self._seconds is None else min(pause, max(0.0, self._left()))
+
+    def _pause(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """Somebody has ended the start."""
+
+
+def verify(engine: sa.Engine) -> None:
+    """Look whether every table and view of the models is there.
+
+    Raises:
+        SchemaMismatch: one is not.
+        sqlalchemy.exc.DBAPIError: ClickHouse did not answer, or refused.
+    """
+    with engine.connect() as connection:
+        inspector = sa.inspect(connection)
+        for database, metadata in migrations.DATABASES.items():
+            wanted = {table.name for table in metadata.tables.values()} | {view.name for view in views(metadata)}
+            there = {
+                *inspector.get_table_names(schema=database),
+                *engine.dialect.get_materialized_view_names(connection, schema=database),
+            }
+            if missing := sorted(wanted - there):
+                raise SchemaMismatch(
+                    f"{database} is at the newest revision, but has no {', '.join(missing)}: somebody removed it. "
+                    "Put it back as `alembic upgrade head --sql` prints it"
+                )

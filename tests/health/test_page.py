@@ -1,0 +1,116 @@
+"""The page in a real browser, wide and narrow, in each state; ``NETRA_TEST_SCREENSHOTS`` keeps the pictures."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netra_chdb import DataAccess
+from netra_chdb.health.http_api import application
+from tests.conftest import require
+from tests.health.serving import Site, served
+from tests.health.test_http_api import fail
+from tests.proxy import Proxy
+from tests.servers import wait_for
+
+WIDTHS = (1280, 390)
+
+
+def spool(data: DataAccess) -> None:
+    data.spool.drainer.acquire()  # as if somebody else drained, and hung
+    for _ in range(12):
+        data.events.record(user_id="page", event_type="ui", event_name="click")
+    wait_for(lambda: data.monitor.report().state == "spooling", "the rows to have waited for ten seconds", 40)
+
+
+def open_breaker(data: DataAccess, line: Proxy) -> None:
+    line.hang()
+    fail(data)
+
+
+STATES: dict[str, Callable[[DataAccess, Proxy], None]] = {
+    "good": lambda data, line: None,
+    "degraded": lambda data, line: data.degrade("an <b>upgrade</b> & more"),
+    "open": open_breaker,
+    "spooling": lambda data, line: spool(data),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_page_shows_the_state(
+    state: str, make_data: Callable[..., DataAccess], line: Proxy, browser: Any, tmp_path: Path
+) -> None:
+    pictures = Path(os.environ.get("NETRA_TEST_SCREENSHOTS") or tmp_path)
+    data = make_data(port=line.port)
+    data.initialize()
+    data.health()
+    STATES[state](data, line)
+    time.sleep(0.5)  # for some samples
+    with served(application(data)) as site:
+        for width in WIDTHS:
+            look(browser, site, data, state, width, pictures / f"{state}-{width}.png")
+
+
+def look(browser: Any, site: Site, data: DataAccess, state: str, width: int, picture: Path) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme="light")
+    page = context.new_page()
+    complaints: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(f"{site.url}/health/clickhouse/ui")
+    page.wait_for_selector(f'[data-state="{state}"]')
+    page.wait_for_selector("text=live")
+    assert page.inner_text("#word").lower() == state
+    found = data.monitor.report().findings
+    page.wait_for_function("n => document.querySelectorAll('#findings li').length === n", arg=len(found))
+    for finding in found:
+        if finding.about == "mode":  # there is no time in it
+            assert finding.what in page.inner_text("#findings")
+    assert page.locator("#charts svg path, #charts svg rect").count() > 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "it has to be scrolled sideways"
+    # By keyboard: the first chart is reached, and reads out a moment.
+    page.locator("#charts figure").first.focus()
+    page.keyboard.press("ArrowLeft")
+    assert ":" in page.locator("#charts output").first.inner_text()
+    page.locator("#charts figure").first.blur()
+    page.screenshot(path=str(picture), full_page=True)
+    axe(page)
+    context.close()
+    assert complaints == []
+    assert {url.split("/health")[0] for url in requests if not url.endswith("favicon.ico")} == {site.url}
+
+
+def axe(page: Any) -> None:
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError as error:
+        require("axe-playwright-python", str(error))
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(400)  # colours change slowly
+        found = Axe().run(page).response["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        assert [(scheme, one["id"], [node["html"] for node in one["nodes"]]) for one in serious] == []
+
+
+def test_the_page_follows_what_happens(make_data: Callable[..., DataAccess], browser: Any) -> None:
+    data = make_data()
+    data.initialize()
+    data.health()
+    with served(application(data)) as site:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{site.url}/health/clickhouse/ui")
+        page.wait_for_selector('[data-state="good"]')
+        data.degrade("an upgrade")
+        page.wait_for_selector('[data-state="degraded"]', timeout=10_000)
+        data.restore()
+        page.wait_for_selector('[data-state="good"]', timeout=10_000)
+        context.close()

@@ -1,0 +1,79 @@
+"""A server of their own, since these tests break it; certificates with any dates."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from netra_chdb import Config, DataAccess
+from tests.conftest import require, started
+from tests.servers import PASSWORD, ModernServer
+
+LIMITED = """<limited><password>{password}</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
+<quota>default</quota><grants><query>GRANT SELECT ON *.*</query><query>GRANT INSERT ON netra_traces.*</query></grants>
+</limited></users>"""
+
+
+class ServerWithLimitedUser(ModernServer):
+    """A server with one more user, ``limited``, who may only read, and write to one database."""
+
+    def _command(self) -> tuple[list[str], dict[str, str]]:
+        command = super()._command()
+        users = self.base / "users.xml"
+        users.write_text(users.read_text().replace("</users>", LIMITED.format(password=PASSWORD)))
+        return command
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModernServer]:
+    """A migrated server, which tests leave as they found it."""
+    for running in started(ServerWithLimitedUser(tmp_path_factory.mktemp("validated"))):
+        with DataAccess(Config(url=running.url("chhttp"))) as data:
+            data.initialize()
+        yield running
+
+
+@pytest.fixture(scope="package", params=["chhttp", "chnative"])
+def driver(request: pytest.FixtureRequest) -> str:
+    """Each driver with a network in turn."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def data(server: ModernServer, driver: str, tmp_path: Path) -> Iterator[DataAccess]:
+    """The data layer on that server, with a spool of its own."""
+    with DataAccess(Config(url=server.url(driver), spool_dir=tmp_path / "spool")) as access:
+        yield access
+
+
+@pytest.fixture
+def make_certificate(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
+    """Make a certificate for a name, good from one moment to another; returns it and its key."""
+    if shutil.which("openssl") is None:
+        require("openssl", "it makes the certificates")
+
+    def run(*command: str) -> None:
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+
+    def make(name: str, start: dt.datetime, end: dt.datetime) -> tuple[Path, Path]:
+        (tmp_path / "ca.cnf").write_text(
+            "[ca]\ndefault_ca=own\n[own]\ndatabase=index\nnew_certs_dir=.\nserial=serial\ndefault_md=sha256\n"
+            "policy=any\ncopy_extensions=copy\n[any]\ncommonName=supplied\n"
+        )
+        (tmp_path / "index").write_text("")
+        (tmp_path / "serial").write_text("01\n")
+        kind = "IP" if name[0].isdigit() else "DNS"
+        subject = ("-subj", f"/CN={name}", "-addext", f"subjectAltName={kind}:{name}")
+        run("openssl", "req", "-newkey", "rsa:2048", "-nodes", *subject, "-keyout", "key.pem", "-out", "request.pem")
+        dates = ("-startdate", f"{start:%Y%m%d%H%M%SZ}", "-enddate", f"{end:%Y%m%d%H%M%SZ}")
+        signing = ("-batch", "-notext", "-selfsign", "-keyfile", "key.pem", "-in", "request.pem", "-out", "made.pem")
+        run("openssl", "ca", "-config", "ca.cnf", *signing, *dates)
+        return tmp_path / "made.pem", tmp_path / "key.pem"
+
+    return make
