@@ -81,6 +81,16 @@ class Inspector(reflection.Inspector):
         column: Any = {key: value for key, value in col_d.items() if key != "computed"}
         super()._reflect_column(table, column, *args, **kw)
 
+    def _reflect_indexes(self, _reflect_info: Any, table_key: Any, *args: Any, **kw: Any) -> None:
+        # SQLAlchemy makes text() of an expression, which takes a colon inside quotes for a parameter.
+        _reflect_info.indexes[table_key] = [
+            {**index, "expressions": [text.replace(":", "\\:") for text in index["expressions"]]}
+            if "expressions" in index
+            else index
+            for index in _reflect_info.indexes.get(table_key, ())
+        ]
+        super()._reflect_indexes(_reflect_info, table_key, *args, **kw)
+
     def get_engine(self, table_name: str, schema: str | None = None, **kw: Any) -> dict[str, Any]:
         """Return the table's engine with its keys, as ``system.tables`` has them."""
         with self._operation_context() as connection:

@@ -55,7 +55,8 @@ def test_negative_values_compute_as_in_python(connection: sa.Connection, a: int,
 @EXAMPLES
 @given(a=st.floats(-1e9, 1e9), b=st.decimals(-(10**6), 10**6, places=3))
 def test_negative_fractions_compute_as_in_python(connection: sa.Connection, a: float, b: decimal.Decimal) -> None:
-    number, exact = sa.bindparam("a", type_=Float64()), sa.bindparam("b", type_=sa.Numeric(12, 3))
+    number: Any = sa.bindparam("a", type_=Float64())
+    exact: Any = sa.bindparam("b", type_=sa.Numeric(12, 3))
     statement = sa.select((-number).label("a"), (number - -number).label("b"), (-exact).label("c"))
     assert list(connection.execute(statement, {"a": a, "b": b}).one()) == [-a, a + a, -b]
 

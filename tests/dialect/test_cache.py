@@ -196,6 +196,6 @@ def test_a_cast_to_an_enumeration_is_to_its_own_members(engine: sa.Engine) -> No
     with engine.connect() as connection:
         for members in (("a", "b"), ("b", "a"), ("a", "b")):
             for kind in (sa.Enum(*members), Enum8(*members), Array(sa.Enum(*members))):
-                number = sa.literal_column("[1]" if isinstance(kind, Array) else "toInt8(1)")
+                number: Any = sa.literal_column("[1]" if isinstance(kind, Array) else "toInt8(1)")
                 found = connection.scalar(sa.select(sa.cast(number, kind)))
                 assert found == ([members[0]] if isinstance(kind, Array) else members[0])

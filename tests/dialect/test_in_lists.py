@@ -77,6 +77,8 @@ def test_a_list_holds_what_is_equal(engine: sa.Engine, case: tuple[sa.Table, lis
                 assert found(member([value])) == found(member([value, value])) == equal, value
             for missing in (column.not_in, lambda values: global_not_in(column, values)):
                 assert found(missing([value])) == other, value
+            if engine.dialect.driver != "chdb":  # the rest is the same text on each driver
+                continue
             assert found(pair.in_([(n, value) for n in range(3)])) == equal, value
             written = numbers.where(column.in_([value])).compile(
                 dialect=engine.dialect, compile_kwargs={"literal_binds": True}
@@ -85,7 +87,7 @@ def test_a_list_holds_what_is_equal(engine: sa.Engine, case: tuple[sa.Table, lis
         every = sa.or_(*(column == value for value in values))
         assert found(column.in_(values[::-1])) == found(every)
         # One statement, compiled once, for lists of other values.
-        listed = sa.bindparam("values", expanding=True)
+        listed: Any = sa.bindparam("values", expanding=True)
         for value in values:
             statement = numbers.where(column.in_(listed))
             assert list(connection.scalars(statement, {"values": [value]})) == found(column == value)

@@ -152,7 +152,7 @@ def test_the_servers_own_tables(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         one = sa.Table("one", sa.MetaData(), schema="system", autoload_with=connection)
         assert [(column.name, str(column.type)) for column in one.c] == [("dummy", "UInt8")]
-        assert connection.execute(sa.select(one)).all() == [(0,)]
+        assert [tuple(row) for row in connection.execute(sa.select(one))] == [(0,)]
         listed = sa.Table("columns", sa.MetaData(), schema="system", autoload_with=connection)
         described = connection.exec_driver_sql("DESCRIBE TABLE system.columns").all()
         assert [column.name for column in listed.c] == [row[0] for row in described]
