@@ -142,7 +142,8 @@ def test_the_primary_key_is_that_of_any_database(modern_server: ModernServer) ->
         modern_server.query("CREATE OR REPLACE TABLE stock_pk (a Int8, b Int8) ENGINE = MergeTree ORDER BY a")
         modern_server.query(f"CREATE TABLE {other}.stock_pk (a Int8, b Int8) ENGINE = MergeTree ORDER BY b")
         engine = sa.create_engine(url("native", modern_server).set(database=other))
-        assert sa.inspect(engine).get_pk_constraint("stock_pk")["constrained_columns"] == ("a",)
+        found: Any = sa.inspect(engine).get_pk_constraint("stock_pk")["constrained_columns"]
+        assert list(found) == ["a"]
         engine.dispose()
     finally:
         modern_server.query(f"DROP DATABASE {other}")
