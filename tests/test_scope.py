@@ -240,7 +240,6 @@ def text_anywhere() -> dict[str, Any]:
         "an operator": sa.select(EVENTS.c.user_id.op("!= '' OR '' =")("x")),
         "an IN operator": sa.select(EVENTS.c.user_id.op("IN")(sa.column("events"))),
         "a function's argument": sa.select(func.count(sa.text("user_id"))).select_from(EVENTS),
-        "an extracted field": sa.select(sa.extract("year FROM now()), count(", EVENTS.c.timestamp)),
     }
 
 

@@ -21,6 +21,7 @@ from clickhouse_driver.columns.lowcardinalitycolumn import create_low_cardinalit
 from clickhouse_driver.columns.mapcolumn import MapColumn
 from clickhouse_driver.columns.stringcolumn import ByteFixedString, ByteString
 from clickhouse_driver.columns.tuplecolumn import TupleColumn
+from clickhouse_driver.errors import UnknownTypeError
 
 from netra_chdb.dialect.arrow_columns import Encoded, made_ready
 from netra_chdb.dialect.blocks import column_writer
@@ -167,6 +168,8 @@ def column_for(spec: str, options: dict[str, Any]) -> Any:
     if name == "Tuple":
         # Upstream's parser stumbles over a comma in an element's name.
         elements = [split_named(argument) for argument in split_arguments(rest[:-1])]
+        if not elements:
+            raise UnknownTypeError(spec)
         return TupleColumn([label for label, _ in elements], [inner(text) for _, text in elements], **options)
     if name == "Map":
         key, value = split_arguments(rest[:-1])  # upstream cuts a nested Map in the wrong place

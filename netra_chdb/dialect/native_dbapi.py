@@ -224,7 +224,7 @@ class Cursor(connect_dbapi.Cursor):
         if not len(data[0]):
             self.rowcount = 0
             return
-        if self.connection.link.server_info.version_tuple() >= (24, 8):
+        if self.connection.ready().server_info.version_tuple() >= (24, 8):
             # Sent before the server says which columns hold JSON.
             settings = {**AS_WRITTEN, **(settings or {})}
         names = ", ".join(f"`{name.translate(_IDENTIFIER)}`" for name in columns)

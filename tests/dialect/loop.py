@@ -20,6 +20,10 @@ __all__ = ["SLOW", "ask", "cancelled", "fresh", "queries", "threads", "until"]
 SLOW = "SELECT sum(sleepEachRow(0.1)) + {tag} FROM numbers(3000) SETTINGS max_block_size = 1"
 
 
+#: The names of the threads of async connections; a monitor or a start that another test left has others.
+_OURS = ("netra-chdb connection", "netra-chdb kill")
+
+
 @contextlib.asynccontextmanager
 async def fresh(url: str, **options: Any) -> AsyncIterator[AsyncEngine]:
     """An engine that is disposed of, and leaves no thread."""
@@ -33,7 +37,7 @@ async def fresh(url: str, **options: Any) -> AsyncIterator[AsyncEngine]:
 
 def threads() -> list[str]:
     """The threads of async connections that are alive."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("netra-chdb")]
+    return [thread.name for thread in threading.enumerate() if thread.name in _OURS]
 
 
 async def until(condition: Callable[[], Any], what: str) -> None:

@@ -79,7 +79,7 @@ def test_odd_names_and_texts_survive(embedded: sa.Engine, data: st.DataObject) -
         sa.Column("plain", ch.String, nullable=False, clickhouse_materialized=sa.func.concat(sa.literal(text), "x")),
         sa.CheckConstraint(sa.column("plain") != text, name=check),
         sa.CheckConstraint(sa.func.lower(sa.column(a)) != text, name=assumed, clickhouse_assume=True),
-        ch.Projection(projection, sa.select(sa.column(a), sa.literal(text).label("t")).order_by(sa.column(a))),
+        ch.Projection(projection, sa.select(sa.column(a), sa.literal(text).label(f"{a}+")).order_by(sa.column(a))),
         ch.MergeTree(order_by=[a, sa.func.concat(sa.column("plain"), text)], primary_key=a),
         comment=text,
     )

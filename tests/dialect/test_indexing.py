@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from netra_chdb.dialect import Array, Date, Int32, Map, Nullable, String, select
-
-
-@pytest.fixture
-def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
-    with engine.connect() as connection:
-        yield connection
 
 
 def column(value: Any, type_: Any) -> Any:
