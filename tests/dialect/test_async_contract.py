@@ -6,6 +6,7 @@ of them with the normal tests, the others with the slow ones.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ def engine(url: str) -> Iterator[sa.Engine]:
     """The sync face of an async engine on each driver in turn."""
     engine = create_async_engine(url).sync_engine
     yield engine
+    gc.collect()  # what is left to it, is left to it here
     engine.dispose()
 
 
