@@ -44,9 +44,13 @@ def make_data(modern_server: ModernServer, tmp_path: Path) -> Iterator[Callable[
         data.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium without a window."""
+    """Debian's Chromium without a window.
+
+    Only while a module needs it: playwright's synchronous API runs an event loop in this thread for as long as it
+    lives, and a test that starts another loop in the meantime is refused.
+    """
     try:
         from playwright.sync_api import sync_playwright
 
