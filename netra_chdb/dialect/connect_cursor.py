@@ -17,7 +17,7 @@ from netra_chdb.dialect.blocks import write_columns
 from netra_chdb.dialect.columns import READ, check_text, exact_decimals, readable
 from netra_chdb.dialect.insert_types import prepare
 from netra_chdb.dialect.literals import literal
-from netra_chdb.dialect.rows import Rows, collector_paused
+from netra_chdb.dialect.rows import Rows
 from netra_chdb.dialect.sql_text import (
     first_keyword,
     has_inline_data,
@@ -63,8 +63,8 @@ class Cursor:
         self.summary: Mapping[str, Any] = {}
         self.server_side = streaming
         self._stream: Any = None
-        self._blocks: Iterator[list[Any]] = iter(())
-        self._rows: list[Any] = []
+        self._blocks: Iterator[Rows] = iter(())
+        self._rows = Rows()
         self._position = 0
         self._given_up: str | None = None
 
@@ -168,23 +168,18 @@ class Cursor:
             self.rowcount = int(written)
 
     def _query(self, sql: str, settings: dict[str, Any]) -> None:
+        rows = Rows()
         with exact_decimals():
             result = self.connection.client.query(sql, settings=settings, **READ, **self.read_options)
+            if result.column_names:
+                names = [type_.name for type_ in result.column_types]
+                self._describe(result.column_names, names)
+                with result.column_block_stream as blocks:
+                    rows.take(zip(*readable(block, names), strict=True) for block in blocks)
         self.summary = result.summary
         if not result.column_names:
             self._describe_empty(sql, settings)
             return
-        self._describe(result.column_names, result.column_types)
-        rows: list[Any] = []
-        names = [type_.name for type_ in result.column_types]
-        with exact_decimals(), result.column_block_stream as blocks:
-            for block in blocks:
-                rows.extend(zip(*readable(block, names), strict=True))
-                break
-            with collector_paused() as look_at_new:
-                for block in blocks:
-                    rows.extend(zip(*readable(block, names), strict=True))
-                    look_at_new()
         self._rows = rows
         self.rowcount = len(self._rows)
 
@@ -202,19 +197,17 @@ class Cursor:
             self._close_stream()
             self._describe_empty(sql, settings)
             return
-        types = source.column_types
-        names = [type_.name for type_ in types]
-        self._describe(source.column_names, types)
+        names = [type_.name for type_ in source.column_types]
+        self._describe(source.column_names, names)
 
-        def rows() -> Iterator[list[Any]]:
+        def rows() -> Iterator[Rows]:
             for block in blocks:
-                yield list(zip(*readable(block, names), strict=True))
+                yield Rows(zip(*readable(block, names), strict=True))
 
-        self._rows = list(zip(*readable(first, names), strict=True))
+        self._rows = Rows(zip(*readable(first, names), strict=True))
         self._blocks = rows()
 
-    def _describe(self, names: Sequence[str], types: Sequence[Any]) -> None:
-        type_names = [type_.name for type_ in types]
+    def _describe(self, names: Sequence[str], type_names: Sequence[str]) -> None:
         check_text(names, type_names, self.read_options)
         self.description = [(name, type_, *[None] * 5) for name, type_ in zip(names, type_names, strict=True)]
 
@@ -280,12 +273,13 @@ class Cursor:
 
     def fetchall(self) -> list[Any]:
         """Return the rows that are left."""
-        found = self._rows[self._position :] if self._position else self._rows  # ours alone from here on
-        self._rows, self._position = [], 0
+        found, self._rows = self._rows, Rows()  # ours alone from here on
+        del found[: self._position]
+        self._position = 0
         while self._more():
             found += self._rows
-            self._rows, self._position = [], 0
-        return Rows(found)
+            self._rows = Rows()
+        return found
 
     def close(self) -> None:
         """Give up what was not fetched."""
@@ -296,7 +290,7 @@ class Cursor:
         # Without this, who reads on would take the rows so far for all of them.
         if self._given_up is None and (self._stream is not None or self._position < len(self._rows)):
             self._given_up = why
-        self._rows, self._position = [], 0
+        self._rows, self._position = Rows(), 0
         self._close_stream()
 
     def setinputsizes(self, sizes: Any) -> None:
@@ -312,7 +306,7 @@ class Cursor:
         self.description = None
         self.rowcount = -1
         self.summary = {}
-        self._rows, self._position = [], 0
+        self._rows, self._position = Rows(), 0
         self._given_up = None
 
     def _close_stream(self) -> None:

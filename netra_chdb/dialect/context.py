@@ -21,6 +21,12 @@ __all__ = ["ExecutionContext"]
 _TOKENS: Final = (22,)
 _LARGEST_FLOAT32: Final = (2 - 2**-23) * 2.0**127
 _NO_VERSION: Final = ()
+# On a cluster a subquery over a distributed table is answered once, for all shards; else the server refuses it. The
+# first replica that is there is asked and written to, so that who has written reads it.
+_READS_ON_CLUSTER: Final = {"distributed_product_mode": "global", "load_balancing": "in_order"}
+# An INSERT ends when the shards have the rows: else one host keeps them, and sends them when it likes to. By the
+# setting's first name, which every server knows.
+_WRITES_ON_CLUSTER: Final = {**_READS_ON_CLUSTER, "insert_distributed_sync": 1}
 
 
 class ExecutionContext(default.DefaultExecutionContext):
@@ -92,16 +98,19 @@ class ExecutionContext(default.DefaultExecutionContext):
         A setting that is None is left out.
         """
         settings = {**getattr(self.compiled, "standard_settings", {}), **self._asked_settings()}
+        if self.execution_options.get("clickhouse_cluster"):
+            settings = {**(_WRITES_ON_CLUSTER if self._is_insert_of_any else _READS_ON_CLUSTER), **settings}
         if (self.isupdate or self.isdelete) and "mutations_sync" not in settings:
             # Without it the ALTER returns before the rows have changed, and the next SELECT is wrong.
             settings["mutations_sync"] = 2
-        if self._is_insert and "insert_deduplication_token" not in settings:
-            settings["insert_deduplication_token"] = self._token()
-        if self._is_insert and self.insert_block is None:
-            # Else the server stores '' or 0 for a NULL that an expression, a SELECT or a text brings.
-            settings = {**dict.fromkeys(self.dialect.null_settings, 0), **settings}
+        if self._is_insert:
+            if "insert_deduplication_token" not in settings:
+                settings["insert_deduplication_token"] = self._token()
+            if self.insert_block is None:
+                # Else the server stores '' or 0 for a NULL that an expression, a SELECT or a text brings.
+                settings = {**dict.fromkeys(self.dialect.null_settings, 0), **settings}
         comment = self.execution_options.get("log_comment")
-        if comment is not None and getattr(self.dialect, "takes_log_comment", False):
+        if comment is not None and self.dialect.takes_log_comment:
             settings.setdefault("log_comment", comment() if callable(comment) else comment)
         limit = self.time_limit if self.time_limit is not None else self.execution_options.get("timeout")
         if limit is not None:
@@ -120,12 +129,15 @@ class ExecutionContext(default.DefaultExecutionContext):
         return {name: value for one in given if one for name, value in one.items()}
 
     @property
+    def _is_insert_of_any(self) -> bool:
+        by_hand = self.compiled is None or self.is_text
+        return self.isinsert or (by_hand and first_keyword(self.statement or "") == "INSERT")
+
+    @property
     def _is_insert(self) -> bool:
         # Servers from before 2022 do not know the setting.
         version = tuple(self.dialect.server_version_info or ())
-        by_hand = self.compiled is None or self.is_text
-        insert = self.isinsert or (by_hand and first_keyword(self.statement or "") == "INSERT")
-        return insert and not _NO_VERSION < version < _TOKENS
+        return self._is_insert_of_any and not _NO_VERSION < version < _TOKENS
 
     def _token(self) -> str:
         """The token of an INSERT that was given none: its own, so that rows inserted twice on purpose are stored twice.

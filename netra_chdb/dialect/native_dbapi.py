@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import uuid
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from clickhouse_driver import errors
@@ -35,7 +35,7 @@ from netra_chdb.dialect.connect_dbapi import (
 )
 from netra_chdb.dialect.documents import AS_WRITTEN
 from netra_chdb.dialect.native_link import Link
-from netra_chdb.dialect.rows import collector_paused
+from netra_chdb.dialect.rows import Rows
 from netra_chdb.dialect.sql_text import first_keyword
 
 __all__ = [
@@ -278,13 +278,7 @@ class Cursor(connect_dbapi.Cursor):
     def _query(self, sql: str, settings: dict[str, Any]) -> None:
         link = self._begin(sql, settings)
         with self.connection.translated(self._query_id):
-            blocks = link.blocks()
-            while not self._rows and (block := next(blocks, None)) is not None:
-                self._take(block)
-            with collector_paused() as look_at_new:
-                for block in blocks:
-                    self._take(block)
-                    look_at_new()
+            self._rows.take(map(self._read, link.blocks()))
         self._summarize(link)
         self.rowcount = len(self._rows)
 
@@ -294,25 +288,24 @@ class Cursor(connect_dbapi.Cursor):
         self.connection.streams.add(self)
         with self.connection.translated(self._query_id):
             for block in blocks:
-                self._take(block)
+                self._rows.extend(self._read(block))
                 if self._rows:
                     break
 
-        def rows() -> Iterator[list[Any]]:
+        def rows() -> Iterator[Rows]:
             while True:
                 with self.connection.translated(self._query_id):
                     block = next(blocks, None)
                 if block is None:
                     return
-                yield list(zip(*block.get_columns(), strict=True))
+                yield Rows(zip(*block.get_columns(), strict=True))
 
         self._blocks = rows()
 
-    def _take(self, block: Any) -> None:
+    def _read(self, block: Any) -> Iterable[Any]:
         if self.description is None:
             self.description = [(name, spec, None, None, None, None, None) for name, spec in block.columns_with_types]
-        if block.num_rows:
-            self._rows += zip(*block.get_columns(), strict=True)
+        return zip(*block.get_columns(), strict=True) if block.num_rows else ()
 
     def _close_stream(self) -> None:
         self._blocks = iter(())

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, ClassVar, Final
 
 __all__ = ["Rows", "collector_paused"]
 
-#: Rows between two looks of the collector at what is new; below this many its passes do not matter.
+#: Rows made between two times that they are put aside; below this many the collector's passes do not matter.
 _AT_ONCE: Final = 50_000
 #: New objects after which the collector runs all the same: what is made of so many rows has fewer.
 _OVERDUE: Final = 1_000_000
+#: Times of putting aside after which a full collection is due.
+_DUE: Final = 500
 
 
 class _Pause:
     """Holds the collector back for as long as somebody makes rows.
 
     It is never switched off: who makes the rows may be stopped by an error that somebody keeps, and its frames with
-    it. Instead its threshold is raised beyond what comes between two looks. Where it runs by itself all the same,
-    nobody looks any more, and who held it back is forgotten.
+    it. Instead its threshold is raised beyond what comes between two blocks. Where it runs by itself all the same,
+    nobody puts rows aside any more, and who held it back is forgotten.
     """
 
     lock = threading.Lock()
     holders: ClassVar[set[object]] = set()
     usual = gc.get_threshold()
     looking = False
+    put_aside = 0
 
     @classmethod
     def begin(cls, holder: object) -> None:
@@ -46,10 +49,20 @@ class _Pause:
             gc.set_threshold(*cls.usual)
 
     @classmethod
-    def ran(cls, phase: str, _: object) -> None:
+    def ran(cls, phase: str, info: dict[str, int]) -> None:
+        if info["generation"] == 2:
+            cls.put_aside = 0
         if phase == "start" and not cls.looking:
             cls.holders.clear()
             cls.end()
+
+    @classmethod
+    def age(cls, holder: object) -> None:
+        """Make everything new old, without looking at it."""
+        gc.freeze()
+        gc.unfreeze()
+        cls.put_aside += 1
+        cls.begin(holder)
 
     @classmethod
     def look(cls, holder: object) -> None:
@@ -70,14 +83,19 @@ def collector_paused() -> Iterator[Callable[[], object]]:
 
     They are millions of objects without cycles, all alive: going through them again and again was three quarters of
     the time that reading took. Enter when the first rows have come: while a query runs, the other threads need the
-    collector. Call what this yields after each block: rows of plain values seen once are never looked at again, and
-    a first look at a million of them would stop every thread for a tenth of a second.
+    collector. Call what this yields after each block: its rows then belong to the oldest generation, which the
+    collector goes through least. What other threads make meanwhile goes there too, garbage that only a full
+    collection finds, so one is run from time to time, before the next rows are made.
     """
     holder = object()
+    if _Pause.put_aside >= _DUE and gc.isenabled():
+        gc.collect()
+    # What an application has frozen has to stay so: then its rows are looked at, once.
+    put_aside = _Pause.look if gc.get_freeze_count() else _Pause.age
     with _Pause.lock:
         _Pause.begin(holder)
     try:
-        yield partial(_Pause.look, holder) if gc.isenabled() else lambda: None
+        yield partial(put_aside, holder) if gc.isenabled() else lambda: None
     finally:
         with _Pause.lock:
             _Pause.holders.discard(holder)
@@ -88,11 +106,25 @@ def collector_paused() -> Iterator[Callable[[], object]]:
 class Rows(list[Any]):
     """A list of rows; who goes through it (SQLAlchemy, making an object for each row) is spared the collector too."""
 
+    def take(self, blocks: Iterable[Iterable[Any]]) -> None:
+        """Add the rows of each block. Most results are one: the collector is held back from the second block on."""
+        coming = iter(blocks)
+        for block in coming:
+            self.extend(block)
+            if self:
+                break
+        if (second := next(coming, None)) is not None:
+            with collector_paused() as put_aside:
+                for block in chain((second,), coming):
+                    self.extend(block)
+                    put_aside()
+
     def __iter__(self) -> Iterator[Any]:
         return super().__iter__() if len(self) <= _AT_ONCE else chain.from_iterable(self._parts())
 
-    def _parts(self) -> Iterator[list[Any]]:
-        with collector_paused() as look_at_new:
-            for start in range(0, len(self), _AT_ONCE):
-                yield self[start : start + _AT_ONCE]
-                look_at_new()
+    def _parts(self) -> Iterator[Iterator[Any]]:
+        rows = super().__iter__()
+        with collector_paused() as put_aside:
+            for _ in range(0, len(self), _AT_ONCE):
+                yield islice(rows, _AT_ONCE)
+                put_aside()

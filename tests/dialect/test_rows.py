@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -105,6 +106,42 @@ def test_the_last_of_several_threads_switches_it_on() -> None:
     second_done.set()
     thread.join()
     assert states == [True, True]
+
+
+def test_rows_put_aside_are_not_looked_at_again() -> None:
+    with collector_paused() as put_aside:
+        rows = [(number,) for number in range(10)]
+        put_aside()
+        assert any(found is rows[0] for found in gc.get_objects(generation=2))
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.myself = self
+
+
+def test_garbage_that_was_put_aside_with_them_is_found_in_the_end() -> None:
+    gone = weakref.ref(Cycle())
+    for _ in range(1000):
+        with collector_paused() as put_aside:
+            put_aside()
+        if gone() is None:
+            break
+    assert gone() is None
+
+
+def test_what_an_application_has_frozen_stays_frozen() -> None:
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    try:
+        garbage = weakref.ref(Cycle())
+        with collector_paused() as put_aside:
+            put_aside()
+        # Some of it may have died by now, and nothing but that.
+        assert gc.get_freeze_count() > frozen // 2 > 0
+        assert garbage() is None
+    finally:
+        gc.unfreeze()
 
 
 def test_a_large_result_is_whole_and_in_order(engine: sa.Engine) -> None:
