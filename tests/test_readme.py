@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -10,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from netra_chdb.cli import application
 
 COMMAND = [sys.executable, "-c", "from netra_chdb.cli import main; main()"]
 ROOT = Path(__file__).parents[1]
@@ -49,11 +51,11 @@ def test_each_command_exists() -> None:
             assert words[1] in targets
         elif words[0] == "netra-chdb":
             names = [word for word in words[1:3] if word.isalpha()]
-            help_ = [*COMMAND, *names[: 2 if names[0] == "import" else 1], "--help"]
-            done = subprocess.run(help_, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
-            assert done.returncode == 0, done.stderr
+            help_ = [*names[: 2 if names[0] == "import" else 1], "--help"]
+            done = CliRunner(env={"COLUMNS": "200"}).invoke(application(), help_)
+            assert done.exit_code == 0, done.output
             for option in (word for word in words if word.startswith("--")):
-                assert option in done.stdout
+                assert option in done.output
         else:
             assert words[0] == "alembic"
 

@@ -23,11 +23,11 @@ SUITE: Final = Path(__file__).parent / "suite"
 ROOT: Final = Path(__file__).parents[2]
 #: The classes that stand for the rest in the short run: results, types, SELECT, reflection of tables and views.
 PART: Final = (
-    "HasTableTest or CompoundSelectTest or FetchLimitOffsetTest or JSONTest or RowFetchTest or CTETest or JoinTest "
-    "or ServerSideCursorsTest or ComputedReflectionTest"
+    "HasTableTest or CompoundSelectTest or FetchLimitOffsetTest or (JSONTest and round_trip) or RowFetchTest "
+    "or CTETest or JoinTest or ServerSideCursorsTest or ComputedReflectionTest"
 )
 #: driver: how many tests of the part, and of the whole, pass at least.
-PASS: Final = {"chdb": (184, 1221), "chhttp": (182, 1211), "chnative": (184, 1220)}
+PASS: Final = {"chdb": (122, 1221), "chhttp": (120, 1211), "chnative": (122, 1220)}
 
 
 @pytest.fixture(scope="module")
