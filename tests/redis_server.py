@@ -10,13 +10,12 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from tests.servers import Missing, free_port
+from tests.debian import unpacked
+from tests.servers import free_port
 
 __all__ = ["RedisServer"]
-
-_COMPONENT: Final = "redis-server"
 
 
 class RedisServer:
@@ -85,36 +84,5 @@ def _binary() -> tuple[Path, dict[str, str]]:
     installed = shutil.which("redis-server")
     if installed is not None:
         return Path(installed), {}
-    cache = Path(os.environ.get("NETRA_TEST_CACHE") or Path.home() / ".cache" / "netra-chdb-tests")
-    root = cache / "redis"
-    if not root.exists():
-        _unpack(root)
-    binary = root / "usr/bin/redis-server"
-    if not binary.exists():
-        raise Missing(_COMPONENT, f"no server below {root}")
-    return binary, {"LD_LIBRARY_PATH": f"{root}/usr/lib/x86_64-linux-gnu:{root}/lib/x86_64-linux-gnu"}
-
-
-def _unpack(root: Path) -> None:
-    if shutil.which("apt-get") is None:
-        raise Missing(_COMPONENT, "it comes from Debian's packages, and there is no apt-get here")
-    work = root.with_name(f"{root.name}.{os.getpid()}")
-    debs = work / "debs"
-    debs.mkdir(parents=True)
-    try:
-        plan = _run(debs, "apt-get", "install", "-s", "--no-install-recommends", "redis-server")
-        _run(debs, "apt-get", "download", *(line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")))
-        for deb in sorted(debs.glob("*.deb")):
-            _run(debs, "dpkg", "-x", str(deb), str(work / "root"))
-        if not root.exists():
-            (work / "root").rename(root)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _run(directory: Path, *command: str) -> str:
-    try:
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True, timeout=240)
-    except (subprocess.SubprocessError, OSError) as error:
-        raise Missing(_COMPONENT, f"{' '.join(command[:2])}: {error}") from error
-    return done.stdout
+    root, environment = unpacked("redis-server")
+    return root / "usr/bin/redis-server", environment

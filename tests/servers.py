@@ -261,47 +261,16 @@ class OldServer(_Server):
 
 
 def _old_binary() -> tuple[Path, dict[str, str]]:
+    from tests.debian import unpacked
+
     installed = shutil.which("clickhouse-server")
     if installed is not None and b"18.16" in subprocess.run([installed, "--version"], capture_output=True).stdout:
         return Path(installed), {}
-    cache = Path(os.environ.get("NETRA_TEST_CACHE") or Path.home() / ".cache" / "netra-chdb-tests")
-    root = cache / "clickhouse-18.16"
-    if not root.exists():
-        _unpack(root)
-    libraries = [str(root / "usr/lib/x86_64-linux-gnu"), str(root / "lib/x86_64-linux-gnu")]
+    root, environment = unpacked(*OldServer.PACKAGES, version="18.16")
     for binary in (root / "usr/sbin/clickhouse-server", root / "usr/bin/clickhouse-server"):
         if binary.exists():
-            return binary, {"LD_LIBRARY_PATH": ":".join(libraries)}
+            return binary, environment
     raise Missing("clickhouse-server 18.16", f"no server below {root}")
-
-
-def _unpack(root: Path) -> None:
-    if shutil.which("apt-get") is None:
-        raise Missing("clickhouse-server 18.16", "it comes from Debian's packages, and there is no apt-get here")
-    # Unpacked beside its place and moved there whole: two test runs at once do not see each other's half.
-    work = root.with_name(f"{root.name}.{os.getpid()}")
-    debs = work / "debs"
-    debs.mkdir(parents=True)
-    try:
-        plan = _run(debs, "apt-get", "install", "-s", "--no-install-recommends", *OldServer.PACKAGES)
-        names = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
-        if "clickhouse-server" not in names or "(18.16" not in plan:
-            raise Missing("clickhouse-server 18.16", "this system's packages have another version, or none")
-        _run(debs, "apt-get", "download", *names)
-        for deb in sorted(debs.glob("*.deb")):
-            _run(debs, "dpkg", "-x", str(deb), str(work / "root"))
-        if not root.exists():
-            (work / "root").rename(root)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _run(directory: Path, *command: str) -> str:
-    try:
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True, timeout=240)
-    except (subprocess.SubprocessError, OSError) as error:
-        raise Missing("clickhouse-server 18.16", f"{' '.join(command[:2])}: {error}") from error
-    return done.stdout
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:

@@ -16,6 +16,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext import asyncio as sa_asyncio
 
+from netra_chdb.engine.either import sync_engine
+
 __all__ = ["comment_queries", "name_calls", "trace_id"]
 
 #: The trace that a request belongs to, where no span of OpenTelemetry says it.
@@ -31,7 +33,7 @@ def comment_queries(engine: sa.Engine | sa_asyncio.AsyncEngine, service: str) ->
         engine: the engine.
         service: the name of the application.
     """
-    sync = engine.sync_engine if isinstance(engine, sa_asyncio.AsyncEngine) else engine
+    sync = sync_engine(engine)
     sync.update_execution_options(log_comment=functools.partial(_comment, service))
 
 

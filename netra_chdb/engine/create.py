@@ -88,6 +88,10 @@ def _prepared(
     if isinstance(config_or_url, Config):
         config = config_or_url
         url: sa.URL | str = config.sqlalchemy_url
+        if config.cluster is not None:
+            # Whoever executes DDL, migrates or inserts looks for it there.
+            asked = options.get("execution_options") or {}
+            options = {**options, "execution_options": {"clickhouse_cluster": config.cluster, **asked}}
         check_idle_after = config.health_check_interval if check_idle_after is None else check_idle_after
         if "poolclass" not in options:
             options = {

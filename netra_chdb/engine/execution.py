@@ -19,6 +19,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from netra_chdb.dialect.sql_text import changes_nothing
+from netra_chdb.engine.either import sync_engine
 from netra_chdb.engine.pool import PoolEvents, pool_events
 from netra_chdb.errors import Statement, classify
 from netra_chdb.resilience.breaker import CircuitBreaker
@@ -56,7 +57,7 @@ def guard(
     Raises:
         ValueError: another breaker guards this engine already.
     """
-    sync = engine.sync_engine if isinstance(engine, sa_asyncio.AsyncEngine) else engine
+    sync = sync_engine(engine)
     events = pool_events(sync)
     if events.breaker is breaker:
         return

@@ -17,6 +17,7 @@ from sqlalchemy import event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.ext import asyncio as sa_asyncio
 
+from netra_chdb.engine.either import sync_engine
 from netra_chdb.errors import BreakerOpen
 from netra_chdb.resilience.breaker import CircuitBreaker
 
@@ -243,7 +244,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def pool_events(engine: sa.Engine | sa_asyncio.AsyncEngine, check_idle_after: float = 60.0) -> PoolEvents:
     """Return what listens to the pool of ``engine``; made at the first call."""
-    sync = engine.sync_engine if isinstance(engine, sa_asyncio.AsyncEngine) else engine
+    sync = sync_engine(engine)
     if sync not in _EVENTS:
         _EVENTS[sync] = PoolEvents(sync, check_idle_after)
     return _EVENTS[sync]
@@ -255,4 +256,4 @@ def pool_counters(engine: sa.Engine | sa_asyncio.AsyncEngine) -> PoolCounters:
     Raises:
         KeyError: the engine was made elsewhere, and is not guarded.
     """
-    return _EVENTS[engine.sync_engine if isinstance(engine, sa_asyncio.AsyncEngine) else engine].snapshot()
+    return _EVENTS[sync_engine(engine)].snapshot()
