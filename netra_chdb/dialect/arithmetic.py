@@ -35,6 +35,8 @@ _FIELDS: Final = {
 class ArithmeticCompiler(compiler.SQLCompiler):
     """Keeps integers integers, and knows a span from a time."""
 
+    dialect: Any
+
     def visit_neg_unary_operator(self, unary: Any, operator: Any, **kw: Any) -> str:
         # Two minuses begin a comment.
         return f"- {self.process(unary.element, **kw)}"
@@ -84,8 +86,7 @@ class ArithmeticCompiler(compiler.SQLCompiler):
         text = self.process(extract.expr, **kw)
         field = str(self.extract_map.get(extract.field, extract.field)).lower()
         if field == "epoch":
-            version = getattr(self.dialect, "server_version_info", None)
-            if version is not None and version < _HAS_DATETIME64:
+            if self.dialect.server_before(*_HAS_DATETIME64):
                 return f"toUnixTimestamp({text})"
             # Of a Date too, and before 1970.
             return f"intDiv(toUnixTimestamp64Micro(toDateTime64({text}, 6, 'UTC')), 1000000)"

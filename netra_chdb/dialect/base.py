@@ -138,7 +138,7 @@ class Dialect(Reflection, ClickHouseDialect):
         super().initialize(connection)
         # What the next statements compile depends on nothing that a second connection could see differently.
         self.supports_update = self.supports_delete = True
-        if tuple(self.server_version_info or ()) >= _NULLS_REFUSED:
+        if not self.server_before(*_NULLS_REFUSED):
             found = set(connection.exec_driver_sql(_MAY_BE_SET).scalars())
             self.takes_log_comment = "log_comment" in found
             self.null_settings = tuple(sorted(found - {"log_comment"}))
@@ -240,6 +240,10 @@ class Dialect(Reflection, ClickHouseDialect):
         return True
 
     # -- the server ----------------------------------------------------------
+
+    def server_before(self, *version: int) -> bool:
+        """Whether the server is older than ``version``; one that was not asked yet is taken for a new one."""
+        return () < tuple(self.server_version_info or ()) < version
 
     def _get_server_version_info(self, connection: Any) -> Any:
         version = str(connection.exec_driver_sql("SELECT version()").scalar())

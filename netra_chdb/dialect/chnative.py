@@ -39,7 +39,6 @@ _NUMBERS: Final = ("connect_timeout", "send_receive_timeout", "sync_request_time
 _FLAGS: Final = ("verify", "check_hostname", "tcp_keepalive")
 # Servers from before skip indexes and comments came to the system tables.
 _OLD: Final = (20,)
-_NOTHING: Final = ()
 
 
 def flag(name: str, value: Any) -> bool:
@@ -102,17 +101,12 @@ def number(name: str, value: Any) -> float:
     return seconds
 
 
-def is_old(dialect: Any) -> bool:
-    """Whether the dialect's server is from before 2020."""
-    return _NOTHING < tuple(dialect.server_version_info or _NOTHING) < _OLD
-
-
 class _DDLCompiler(DDLCompiler):
     """An old server drops a table at once, and does not know the word for it."""
 
     def visit_drop_table(self, drop: Any, **kw: Any) -> str:
         text = str(super().visit_drop_table(drop, **kw))
-        return text.removesuffix(" SYNC") if is_old(self.dialect) else text
+        return text.removesuffix(" SYNC") if self.dialect.server_before(*_OLD) else text
 
 
 class ChnativeDialect(Dialect):
@@ -174,13 +168,13 @@ class ChnativeDialect(Dialect):
 
     @reflection.cache
     def get_indexes(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> list[Any]:
-        if is_old(self):
+        if self.server_before(*_OLD):
             return []
         found: list[Any] = super().get_indexes(connection, table_name, schema, **kw)
         return found
 
     @reflection.cache
     def get_table_comment(self, connection: Any, table_name: str, schema: str | None = None, **kw: Any) -> Any:
-        if is_old(self):
+        if self.server_before(*_OLD):
             return {"text": None}
         return super().get_table_comment(connection, table_name, schema, **kw)

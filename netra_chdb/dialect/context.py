@@ -20,7 +20,6 @@ __all__ = ["ExecutionContext"]
 
 _TOKENS: Final = (22,)
 _LARGEST_FLOAT32: Final = (2 - 2**-23) * 2.0**127
-_NO_VERSION: Final = ()
 # On a cluster a subquery over a distributed table is answered once, for all shards; else the server refuses it. The
 # first replica that is there is asked and written to, so that who has written reads it.
 _READS_ON_CLUSTER: Final = {"distributed_product_mode": "global", "load_balancing": "in_order"}
@@ -136,8 +135,7 @@ class ExecutionContext(default.DefaultExecutionContext):
     @property
     def _is_insert(self) -> bool:
         # Servers from before 2022 do not know the setting.
-        version = tuple(self.dialect.server_version_info or ())
-        return self._is_insert_of_any and not _NO_VERSION < version < _TOKENS
+        return self._is_insert_of_any and not self.dialect.server_before(*_TOKENS)
 
     def _token(self) -> str:
         """The token of an INSERT that was given none: its own, so that rows inserted twice on purpose are stored twice.
@@ -150,8 +148,7 @@ class ExecutionContext(default.DefaultExecutionContext):
 
     def _seconds(self, limit: float) -> float:
         # Zero would mean: no limit. An old server knows whole seconds only.
-        old = tuple(self.dialect.server_version_info or (99,)) < (20,)
-        return max(1, math.ceil(limit)) if old else max(0.001, round(limit, 3))
+        return max(1, math.ceil(limit)) if self.dialect.server_before(20) else max(0.001, round(limit, 3))
 
     @property
     def insert_block(self) -> InsertBlock | None:

@@ -26,6 +26,8 @@ _KEYWORD: Any = selectable._CompoundSelectKeyword
 class StandardSQL(compiler.SQLCompiler):
     """What the standard says, said so that ClickHouse does it."""
 
+    dialect: Any
+
     #: ClickHouse's SETTINGS under which the statement means what SQLAlchemy means by it. They are sent beside its text:
     #: what the caller says in a SETTINGS clause or in ``execution_options(settings=...)`` is stronger.
     standard_settings: Mapping[str, int] = {}
@@ -37,8 +39,7 @@ class StandardSQL(compiler.SQLCompiler):
         return str(super().visit_join(join, *args, **kw))
 
     def visit_cast(self, cast: Any, **kw: Any) -> str:
-        version = getattr(self.dialect, "server_version_info", None)
-        if version is None or version >= _KEEPS_NULLS:
+        if not self.dialect.server_before(*_KEEPS_NULLS):
             # A NULL stays one; otherwise it is an error.
             self.standard_settings = {**self.standard_settings, "cast_keep_nullable": 1}
         return str(super().visit_cast(cast, **kw))
