@@ -43,7 +43,7 @@ def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"clickhouse+chdb:///{path}"
 
 
-def started(server: ModernServer | OldServer | RedisServer) -> Iterator[Any]:
+def started(server: Any) -> Iterator[Any]:
     """Run ``server`` while a fixture is in use."""
     try:
         server.start()
@@ -71,6 +71,13 @@ def old_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldServer]:
 def redis_server() -> Iterator[RedisServer]:
     """Redis, shared: none may stop it. A test that does makes one of its own."""
     yield from started(RedisServer())
+
+
+@pytest.fixture(params=["chhttp", "chnative"])
+def driver(request: pytest.FixtureRequest) -> str:
+    """Each driver with a network in turn."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="session")

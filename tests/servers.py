@@ -178,6 +178,10 @@ class _Server:
         """Let a paused process go on."""
         os.kill(self.pid, signal.SIGCONT)
 
+    def port(self, driver: str) -> int:
+        """Return the port that ``driver`` connects to."""
+        return self.http_port if driver == "chhttp" else self.tcp_port
+
     def url(
         self,
         driver: str,
@@ -191,13 +195,12 @@ class _Server:
         """Return a SQLAlchemy URL for ``driver`` (chhttp or chnative)."""
         import sqlalchemy as sa
 
-        default = self.http_port if driver == "chhttp" else self.tcp_port
         url = sa.URL.create(
             f"clickhouse+{driver}",
             username=user,
             password=password,
             host="127.0.0.1",
-            port=port or default,
+            port=port or self.port(driver),
             database=database,
             query={name: str(value) for name, value in query.items()},
         )

@@ -236,7 +236,7 @@ def test_a_refused_connection_leaves_no_thread(driver: str) -> None:
 @pytest.mark.parametrize("driver", ["chhttp", "chnative"])
 def test_a_line_cut_while_idle_is_replaced(modern_server: ModernServer, driver: str) -> None:
     async def run() -> None:
-        with Proxy(modern_server.http_port if driver == "chhttp" else modern_server.tcp_port) as proxy:
+        with Proxy(modern_server.port(driver)) as proxy:
             async with fresh(modern_server.url(driver, port=proxy.port), check_idle_after=0) as engine:
                 assert await ask(engine, "SELECT 42") == 42
                 proxy.cut()

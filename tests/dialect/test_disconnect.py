@@ -31,15 +31,9 @@ def server(own_server: ModernServer) -> Iterator[ModernServer]:
     own_server.restart()
 
 
-@pytest.fixture(params=["chhttp", "chnative"])
-def driver(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
 def proxy(server: ModernServer, driver: str) -> Iterator[Proxy]:
-    with Proxy(server.http_port if driver == "chhttp" else server.tcp_port) as proxy:
+    with Proxy(server.port(driver)) as proxy:
         yield proxy
 
 

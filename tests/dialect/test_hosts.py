@@ -156,15 +156,9 @@ def test_all_hosts_together_stay_within_the_time() -> None:
     assert given_time == [5.0, 2.0]
 
 
-@pytest.fixture(params=["chhttp", "chnative"])
-def driver(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
 def lines(modern_server: ModernServer, driver: str) -> Iterator[list[Proxy]]:
-    port = modern_server.http_port if driver == "chhttp" else modern_server.tcp_port
+    port = modern_server.port(driver)
     with Proxy(port) as one, Proxy(port) as two, Proxy(port) as three:
         yield [one, two, three]
 

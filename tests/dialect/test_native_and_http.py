@@ -18,14 +18,6 @@ from tests.conftest import require
 from tests.proxy import TlsFront
 from tests.servers import ModernServer
 
-DRIVERS = ["chhttp", "chnative"]
-
-
-@pytest.fixture(params=DRIVERS)
-def driver(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
 
 @pytest.fixture
 def engine(modern_server: ModernServer, driver: str) -> Iterator[sa.Engine]:
@@ -169,7 +161,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_tls_is_verified(modern_server: ModernServer, driver: str, certificate: tuple[Path, Path]) -> None:
-    port = modern_server.http_port if driver == "chhttp" else modern_server.tcp_port
+    port = modern_server.port(driver)
     authority = {"ca_cert" if driver == "chhttp" else "ca_certs": certificate[0]}
     front = TlsFront(port, *certificate)
     try:
@@ -186,7 +178,7 @@ def test_tls_is_verified(modern_server: ModernServer, driver: str, certificate: 
         front.close()
 
 
-@pytest.mark.parametrize("name", ["chdb", *DRIVERS])
+@pytest.mark.parametrize("name", ["chdb", "chhttp", "chnative"])
 def test_entry_point_without_importing_us(name: str) -> None:
     code = (
         "import sys, sqlalchemy as sa\n"

@@ -16,15 +16,9 @@ from tests.proxy import Proxy
 from tests.servers import ModernServer
 
 
-@pytest.fixture(params=["chhttp", "chnative"])
-def driver(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
 def proxy(modern_server: ModernServer, driver: str) -> Iterator[Proxy]:
-    with Proxy(modern_server.http_port if driver == "chhttp" else modern_server.tcp_port) as proxy:
+    with Proxy(modern_server.port(driver)) as proxy:
         yield proxy
 
 

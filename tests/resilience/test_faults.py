@@ -80,7 +80,7 @@ class Cell:
         self.lasting = lasting
         self.settings: dict[str, Any] = {}
         self.patience = 0.5 if lasting else 1.0
-        self.proxy = Proxy(server.http_port if driver == "chhttp" else server.tcp_port)
+        self.proxy = Proxy(server.port(driver))
         # What happens between an attempt and the next one: when the fault passes, and when it lasts.
         self.undo: Callable[[], object] = lambda: None
         self.redo: Callable[[], object] = lambda: None
