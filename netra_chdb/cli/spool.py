@@ -65,13 +65,15 @@ def status(*, as_json: bool) -> int:
     return GOOD
 
 
-def drain(timeout: float) -> int:
-    """Send everything."""
+def drain(timeout: float, *, take_over: bool = False) -> int:
+    """Send everything; with ``take_over`` also what was written for another ClickHouse."""
     config = Config()
     with _opened(config) as spool:
         before = spool.counts() if spool is not None else (0, 0)
     if before != (0, 0):
         with DataAccess(config) as data:
+            if take_over:
+                data.spool.take_over()
             data.flush(timeout)
     with _opened(config) as spool:
         aside = len(Quarantine(spool)) if spool is not None else 0
@@ -159,10 +161,13 @@ def add(app: "typer.Typer") -> None:
     @spool.command("drain")
     def _drain(
         timeout: Annotated[float, typer.Option(help="Seconds to wait at most.", min=0)] = 300.0,
+        take_over: Annotated[
+            bool, typer.Option("--take-over", help="Send here what was written for another ClickHouse, or address.")
+        ] = False,
     ) -> None:
         """Send everything that waits; the exit code is 1 when something is left."""
         with reporting():
-            raise typer.Exit(drain(timeout))
+            raise typer.Exit(drain(timeout, take_over=take_over))
 
     @quarantine.command("list")
     def _list(

@@ -6,12 +6,11 @@ to do is the batch, or what can be frozen into one, whose first entry is the tab
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -62,6 +61,14 @@ class Backlog:
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
         self._file = spool.file
+
+    def claim(self) -> None:
+        """Make sure that what is in here may be sent.
+
+        Raises:
+            ConfigError: it is for another ClickHouse.
+        """
+        self._file.write(self.spool.claim)
 
     def tables(self) -> list[tuple[str, str]]:
         """The tables, by database and name, that have rows waiting, the longest waiting first."""
@@ -118,6 +125,7 @@ class Backlog:
 
         Raises:
             Damaged: some entries cannot be read.
+            ConfigError: they are for another ClickHouse.
         """
         head, _ = self._front(schema, name)
         if head is None:
@@ -125,24 +133,32 @@ class Backlog:
 
         def run(connection: sa.Connection) -> list[Any]:
             before = head.before if head.before is not None else 2**63 - 1
+            taken: list[Any] = []
+            rows = 0
             # The driver's own cursor: SQLAlchemy's takes as long as all the rest.
-            cursor = connection.connection.cursor()
-            sizes = cursor.execute(
-                "SELECT id, rows FROM entries WHERE shape = ? AND id >= ? AND id < ? ORDER BY id LIMIT ?",
-                (head.shape, head.first, before, limit),
-            ).fetchall()
-            sums = list(accumulate(size[1] for size in sizes))
-            last = max(1, bisect_right(sums, limit)) - 1
-            return _entries(cursor, head.shape, head.first, sizes[last][0])
+            with contextlib.closing(connection.connection.cursor()) as cursor:
+                cursor.execute(
+                    "SELECT id, checksum, payload, rows FROM entries WHERE shape = ? AND id >= ? AND id < ? "
+                    "ORDER BY id LIMIT ?",
+                    (head.shape, head.first, before, limit),
+                )
+                while rows < limit and (entry := cursor.fetchone()) is not None:
+                    rows += entry[3]
+                    if rows > limit and taken:
+                        break
+                    taken.append(entry[:3])
+            return taken
 
         found = self._file.read(run)
         batch = Batch.of_columns(bare_table(schema, name, head.columns), head.columns, _columns(found))
         attempt = Attempt(batch.token)
         place = (found[0][0], found[-1][0], 0)
-        seq = self._file.write(
-            lambda connection: Spool.insert_batch(connection, batch, head.shape, place, "sent", attempt)
-        )
-        return self._get(seq), batch
+
+        def note(connection: sa.Connection) -> int:
+            self.spool.claim(connection)  # it may have been empty, and another's, since this pass began
+            return Spool.insert_batch(connection, batch, head.shape, place, "sent", attempt)
+
+        return self._get(self._file.write(note)), batch
 
     def _get(self, seq: int) -> Queued:
         return self._file.read(
@@ -289,6 +305,19 @@ class Backlog:
             connection.exec_driver_sql(f"DELETE FROM entries WHERE {where}", values)  # noqa: S608
 
         self._file.write(run)
+
+    def is_settling(self, schema: str, name: str) -> bool:
+        """Whether there are batches of a table, with rows in here, of which nobody knows yet what became of them."""
+
+        def run(connection: sa.Connection) -> bool:
+            found = connection.exec_driver_sql(
+                'SELECT 1 FROM batches b JOIN shapes s ON s.id = b.shape WHERE s."schema" = ? AND s.name = ? '
+                "AND b.\"first\" IS NOT NULL AND b.state = 'sent' LIMIT 1",
+                (schema, name),
+            )
+            return found.first() is not None
+
+        return self._file.read(run)
 
     # -- batches without rows in here ----------------------------------------
 

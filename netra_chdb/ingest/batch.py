@@ -34,6 +34,7 @@ _ARROW_BYTES: Final = 256 * 1024**2
 
 _SET_HERE: Final = ("created_at", "batch_id")
 _MISSING: Final = object()
+_ROWS: Final = "rows are a list of dicts, an Arrow table or a data frame"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,7 @@ class RowChecker:
         bad: list[Mapping[str, Any]] = []
         problems: list[RowProblem] = []
         if columns is None:
-            found = to_rows(data)
+            found = to_rows(data if table is None else table)  # a reader gives its rows once
             rows = found if isinstance(found, list) else list(found)
             columns = self._of_rows(rows) if rows else []
         if columns is None:
@@ -308,8 +309,8 @@ def to_rows(data: Any) -> Iterable[Mapping[str, Any]]:
     """Return ``data`` as mappings by column name.
 
     Args:
-        data: a list of dicts, dataclasses or model instances; an Arrow table or record batch; a pandas or polars
-            data frame.
+        data: a list of dicts, dataclasses or model instances; an Arrow table, record batch or reader; a pandas or
+            polars data frame, or what else gives its columns through Arrow's PyCapsule interface.
 
     Raises:
         TypeError: it is none of these.
@@ -318,7 +319,9 @@ def to_rows(data: Any) -> Iterable[Mapping[str, Any]]:
         rows: list[Mapping[str, Any]] = table.to_pylist()
         return rows
     if isinstance(data, Mapping | str | bytes) or not isinstance(data, Iterable):
-        raise TypeError(f"rows are a list of dicts, an Arrow table or a data frame, not {type(data).__name__}")
+        raise TypeError(f"{_ROWS}, not {type(data).__name__}")
+    if isinstance(data, list) and set(map(type, data)) == {dict}:
+        return data  # most are, and to ask each one takes as long as to check it
     return map(_mapping, data)
 
 
@@ -328,9 +331,15 @@ def _arrow_table(data: Any) -> Any:
         return None
     pa = arrow()
 
-    if isinstance(data, pa.RecordBatch):
-        return pa.Table.from_batches([data])
-    return data if isinstance(data, pa.Table) else pa.table(data)  # pandas and polars frames speak Arrow
+    if isinstance(data, pa.Table):
+        return data
+    try:  # whatever speaks Arrow's PyCapsule interface: frames of pandas and polars, readers, record batches
+        if not hasattr(data, "__arrow_c_stream__"):
+            return pa.Table.from_batches([pa.record_batch(data)])
+        stream = pa.RecordBatchReader.from_stream(data)
+    except pa.ArrowInvalid as error:
+        raise TypeError(f"{_ROWS}, not {type(data).__name__}: {error}") from error
+    return stream.read_all()
 
 
 def _parts(columns: Sequence[Column], *, is_table: bool) -> Iterator[list[Column]]:

@@ -28,18 +28,29 @@ ColumnRule: TypeAlias = Callable[[Column], Any]
 """Takes a column, returns it as the driver wants it; None where each value has to be asked."""
 
 
+#: Exactly these classes are in Arrow what they are in Python.
+_EXACT: Final[dict[type, str]] = {
+    bool: "bool",
+    int: "int64",
+    float: "float64",
+    str: "string",
+    dt.date: "date32",
+    dt.datetime: "timestamp[us]",
+}
+
+
 def packed(values: Column) -> Column:
-    """Return ``values`` as an Arrow array where they are all text, or all times: there it saves the most."""
+    """Return ``values`` as an Arrow array where they are of one class that Arrow holds exactly, None aside."""
     if is_arrow(values):
         return values
     pa = arrow()
 
     found = set(map(type, values)) - {type(None)}
-    if found not in ({str}, {dt.datetime}):
+    if len(found) != 1 or not found <= _EXACT.keys():
         return values
-    target = pa.string() if found == {str} else pa.timestamp("us", "UTC")
+    (kind,) = found
     try:
-        return pa.array(values, target)
+        return pa.array(values, pa.timestamp("us", "UTC") if kind is dt.datetime else pa.type_for_alias(_EXACT[kind]))
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return values
 

@@ -6,6 +6,7 @@ for a while, with the delays of the retry policy, and holds no other table up.
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import time
 import uuid
@@ -16,7 +17,7 @@ from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 
-from netra_chdb.errors import Advice, BreakerOpen, Statement, advise, classify
+from netra_chdb.errors import Advice, BreakerOpen, ConfigError, Statement, advise, classify
 from netra_chdb.ingest import settle
 from netra_chdb.ingest.backlog import Backlog, Damaged
 from netra_chdb.ingest.batch import Batch
@@ -35,8 +36,8 @@ _LOG: Final = logging.getLogger(__name__)
 SUMMARIES: Final[tuple[Summary, ...]] = (*analytics.SUMMARIES, *traces.SUMMARIES)
 #: A batch that is refused for an unknown reason is given up after so many attempts.
 _ATTEMPTS: Final = 3
-#: Batches whose summaries are compared together.
-_TOGETHER: Final = 8
+#: How long a cluster's tables remember a batch, unless others insert more than sixteen batches a second meanwhile.
+_SURELY_REMEMBERED: Final = dt.timedelta(minutes=10)
 
 Key: TypeAlias = tuple[str, str]
 
@@ -101,6 +102,10 @@ class Drainer:
         self._short: dict[tuple[str, frozenset[int]], frozenset[Queued]] = {}
         self._warned = False
 
+    @property
+    def _is_sharded(self) -> bool:
+        return bool(self._engine.get_execution_options().get("clickhouse_cluster"))
+
     def run(self, stopped: Callable[[], bool] = lambda: False) -> float | None:
         """Do what can be done now.
 
@@ -110,11 +115,12 @@ class Drainer:
         Returns:
             Seconds until something that was held can go on; None when nothing is held.
         """
-        self._guarded("loose", self._settle_loose)
-        for key in self._backlog.tables():
-            while not stopped() and self._guarded(key, lambda: self._step(*key)):  # noqa: B023
-                pass
-        self._guarded("loose", self._settle_loose)
+        if self._guarded("spool", self._claim):
+            self._guarded("loose", self._settle_loose)
+            for key in self._backlog.tables():
+                while not stopped() and self._guarded(key, lambda: self._step(*key)):  # noqa: B023
+                    pass
+            self._guarded("loose", self._settle_loose)
         now = self._clock()
         return min((max(0.0, hold.until - now) for hold in self._holds.values()), default=None)
 
@@ -133,7 +139,10 @@ class Drainer:
         if hold is not None and hold.until > self._clock():
             return False
         try:
-            more = act()
+            try:
+                more = act()
+            except ConfigError as error:  # the rows are another ClickHouse's
+                raise _Wait(str(error)) from error
         except _Wait as wait:
             failures = max(wait.attempts, hold.failures + 1 if hold is not None else 1)
             seconds = wait.seconds
@@ -145,6 +154,10 @@ class Drainer:
             return False
         self._holds.pop(key, None)
         return more
+
+    def _claim(self) -> bool:
+        self._backlog.claim()
+        return True
 
     # -- one table's queue ---------------------------------------------------
 
@@ -224,17 +237,18 @@ class Drainer:
         error = self._errors.get(queued.batch_id)
         verdict = judge(error) if error is not None else Verdict.UNKNOWN
         count = self._fate(queued, wait=verdict in (Verdict.UNKNOWN, Verdict.TOO_LARGE))
-        if count:
+        if count and (count == queued.rows or not self._is_sharded):
             self._errors.pop(queued.batch_id, None)
             self._fill_views(queued)
             return
         reason = queued.reason or "its sender is gone"
-        # The old token may be noted without its part: the same rows would be dropped under it.
+        # The old token may be noted without its part: the same rows would be dropped under it. Not on a cluster, where
+        # one write notes both: each shard takes what it lacks, whatever a replica that lags has counted.
         self._backlog.unknown(queued, reason)
-        self._backlog.unsent(queued, str(uuid.uuid4()), reason)
+        self._backlog.unsent(queued, queued.attempt.token if self._is_sharded else str(uuid.uuid4()), reason)
         if error is None or verdict is Verdict.UNKNOWN:
             return
-        if verdict is Verdict.STATEMENT:
+        if verdict is Verdict.STATEMENT or count:  # one shard has its part, so that it cannot be split
             raise _Wait(reason, advice=Advice.RETRY_LATER)
         batch = self._load(queued)
         if batch is None:
@@ -266,7 +280,7 @@ class Drainer:
             self._answered.pop(query_id, None)  # a server that went away counts from its next answer
             raise _away(error) from error
         self._answered.pop(query_id, None)
-        if count not in (0, queued.rows):
+        if count not in (0, queued.rows) and not self._is_sharded:
             _LOG.warning("%s.%s has %d of the %d rows of batch %s: somebody deleted some",
                          queued.schema, queued.name, count, queued.rows, queued.batch_id)  # fmt: skip
         return count
@@ -276,7 +290,7 @@ class Drainer:
         connection = self._connect()
         try:
             with connection:
-                if settle.is_remembered(connection, queued) and (batch := self._load(queued)) is not None:
+                if self._is_remembered(connection, queued) and (batch := self._load(queued)) is not None:
                     attempt = Attempt(queued.attempt.token)
                     self._backlog.sending(queued, attempt)
                     send(connection, batch, attempt)
@@ -285,11 +299,18 @@ class Drainer:
             raise _away(error) from error
         self._backlog.stored(queued)
 
+    def _is_remembered(self, connection: sa.Connection, queued: Queued) -> bool:
+        if self._is_sharded:
+            # Each shard has a window of its own, and numbers that this host does not see.
+            return dt.datetime.now(dt.UTC) - queued.created_at < _SURELY_REMEMBERED
+        return settle.is_remembered(connection, queued)
+
     # -- batches without rows in the spool -------------------------------------
 
     def _settle_loose(self) -> bool:
         stored: dict[Key, list[Queued]] = defaultdict(list)
         waits: list[_Wait] = []
+        unsettled: set[Key] = set()
         for queued in self._backlog.loose():
             try:
                 if queued.state == "stored":
@@ -301,10 +322,12 @@ class Drainer:
                     self._backlog.done(queued)  # it was not acknowledged to anybody
             except _Wait as wait:
                 waits.append(wait)
-        for key, batches in stored.items():
-            for start in range(0, len(batches), _TOGETHER):
+                unsettled.add((queued.schema, queued.name))
+        # What is not settled yet may be in its table and not in a summary: nothing else would explain the difference.
+        for key in stored.keys() - unsettled:
+            if not self._backlog.is_settling(*key):
                 try:
-                    self._compare(key, batches[start : start + _TOGETHER])
+                    self._compare(key, stored[key])
                 except _Wait as wait:
                     waits.append(wait)
         if waits:

@@ -17,6 +17,7 @@ from netra_chdb.ingest.batch import BATCH_ROWS
 from netra_chdb.ingest.drain import Drainer
 from netra_chdb.ingest.spool import Spool
 from netra_chdb.ingest.spool_file import NAME
+from netra_chdb.ingest.target import target_of
 from netra_chdb.ingest.writer import Writer
 from netra_chdb.resilience.retry import RetryPolicy
 
@@ -59,7 +60,7 @@ class LazyWriter:
                 raise NotReady("the data access is closed")
             if self._writer is None:
                 config, engine = self._config, self._engine()
-                spool = Spool(config.spool_dir, max_bytes=config.spool_max_bytes)
+                spool = Spool(config.spool_dir, max_bytes=config.spool_max_bytes, target=target_of(engine))
                 rows = min(config.flush_rows, BATCH_ROWS)
                 self._writer = Writer(
                     engine,

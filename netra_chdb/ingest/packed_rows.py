@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import zlib
 from collections.abc import Iterable, Sequence
+from itertools import groupby, islice
 from typing import Any, Final
 
 from netra_chdb.dialect.arrow_columns import arrow, is_arrow
-from netra_chdb.ingest.columns import Column, values_of
+from netra_chdb.ingest.columns import Column, packed, values_of
 from netra_chdb.ingest.encoding import decode, decode_columns, encode
 
 __all__ = ["MANY", "checksum", "columns_of", "pack", "rows_in"]
 
 #: From so many rows on, columns are shorter than text, and faster.
 MANY: Final = 64
-#: Exactly these classes are in Arrow what they are in Python; a column of others is text, value by value.
-_EXACT: Final[dict[type, str]] = {
-    bool: "bool",
-    int: "int64",
-    float: "float64",
-    str: "string",
-    dt.date: "date32",
-}
+#: Text is read in pieces of so many rows: all of a batch as Python's values at once would be slower, and many times
+#: as large as the columns that come of it.
+_PIECE: Final = 1000
 _AS_TEXT: Final = {b"netra": b"text"}
 
 
@@ -41,9 +36,9 @@ def pack(columns: Sequence[Column]) -> bytes:
 
     arrays, fields = [], []
     for number, column in enumerate(columns):
-        array = column if is_arrow(column) else _exact(column)
-        metadata = None if array is not None else _AS_TEXT
-        if array is None:
+        array = packed(column)
+        metadata = None if is_arrow(array) else _AS_TEXT
+        if metadata is not None:
             array = pa.array([encode([[value]]) for value in column], pa.large_string())
         arrays.append(array)
         fields.append(pa.field(str(number), array.type, metadata=metadata))
@@ -52,21 +47,6 @@ def pack(columns: Sequence[Column]) -> bytes:
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
     return bytes(sink.getvalue())
-
-
-def _exact(values: Sequence[Any]) -> Any:
-    pa = arrow()
-
-    found = set(map(type, values)) - {type(None)}
-    if len(found) != 1:
-        return None
-    (kind,) = found
-    try:
-        if kind is dt.datetime:
-            return pa.array(values, pa.timestamp("us", "UTC"))
-        return pa.array(values, pa.type_for_alias(_EXACT[kind])) if kind in _EXACT else None
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
-        return None
 
 
 def _unpack(payload: bytes) -> list[Column]:
@@ -84,23 +64,15 @@ def _unpack(payload: bytes) -> list[Column]:
     return columns
 
 
-def columns_of(payloads: Iterable[str | bytes]) -> list[Column]:
-    """Return the columns of entries, text or packed, in order."""
+def columns_of(payloads: Iterable[Any]) -> list[Column]:
+    """Return the columns of entries, text (str) or packed (bytes), in order."""
     pieces: list[list[Column]] = []
-    texts: list[str] = []
-
-    def read_texts() -> None:
-        if texts:
-            pieces.append(decode_columns(texts))
-            texts.clear()
-
-    for payload in payloads:
-        if isinstance(payload, str):
-            texts.append(payload)
+    for kind, entries in groupby(payloads, type):
+        if kind is str:
+            while texts := list(islice(entries, _PIECE)):
+                pieces.append([packed(column) for column in decode_columns(texts)])
         else:
-            read_texts()
-            pieces.append(_unpack(payload))
-    read_texts()
+            pieces += map(_unpack, entries)
     if len(pieces) == 1:
         return pieces[0]
     return [_joined(parts) for parts in zip(*pieces, strict=True)]
@@ -109,9 +81,11 @@ def columns_of(payloads: Iterable[str | bytes]) -> list[Column]:
 def _joined(parts: Sequence[Column]) -> Column:
     pa = arrow()
 
-    arrays: Any = parts
-    if all(map(is_arrow, parts)) and len({str(array.type) for array in arrays}) == 1:
-        return pa.concat_arrays(arrays)
+    types = {array.type for array in parts if is_arrow(array)}
+    # A piece of nothing but None has no type of its own.
+    if len(types) == 1 and all(is_arrow(part) or set(part) == {None} for part in parts):
+        (type_,) = types
+        return pa.concat_arrays([part if is_arrow(part) else pa.nulls(len(part), type_) for part in parts])
     return [value for part in parts for value in values_of(part)]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -30,7 +30,8 @@ def from_ticks(ticks: int) -> dt.datetime:
     return _EPOCH + ticks * _MILLISECOND
 
 
-def bare_table(schema: str, name: str, columns: Sequence[str]) -> sa.TableClause:
+@functools.lru_cache(maxsize=256)
+def bare_table(schema: str, name: str, columns: tuple[str, ...]) -> sa.TableClause:
     """Return a table by its names, as an INSERT needs it: values are frozen as the driver wants them."""
     own: list[Any] = [sa.column(column) for column in columns]
     return sa.table(name, *own, schema=schema or None)

@@ -13,7 +13,9 @@ import itertools
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -22,6 +24,7 @@ from sqlalchemy import func
 from netra_chdb.dialect import UUID, Date, DateTime64
 from netra_chdb.ingest.queued import Attempt, Queued
 from netra_chdb.ingest.send import settings_for
+from netra_chdb.ingest.shortfall import choices
 from netra_chdb.models.summary import Summary
 
 __all__ = ["count_rows", "is_remembered", "mend", "missing", "other_inserts", "stop"]
@@ -30,7 +33,10 @@ _RUNNING: Final = "query_id = :query_id OR Settings['log_comment'] = :query_id"
 _WINDOW: Final = re.compile(r"\bnon_replicated_deduplication_window = (\d+)")
 #: Parts that others may add between a look at the window and the sending.
 _MARGIN: Final = 1000
+#: Choices that are asked about before somebody else's writing is the likelier cause.
 _TRIED: Final = 500
+#: What a summary adds up exactly, batch by batch.
+_ADDED: Final = frozenset({"count", "countIf", "sum"})
 _TOLERANCE: Final = 1e-9
 
 Answer = Mapping[tuple[Any, ...], tuple[Any, ...]]
@@ -118,13 +124,14 @@ def other_inserts(connection: sa.Connection, queued: Queued) -> int:
 def missing(connection: sa.Connection, summary: Summary, batches: Sequence[Queued]) -> frozenset[Queued] | None:
     """Find out which of ``batches`` a summary lacks.
 
-    It compares, for all that the batches touch, the summary's answer with the source's, without each choice of them
-    in turn: what the summary lacks is the choice without which the two are equal.
+    It compares, for all that the batches touch, the summary's answer with the source's. Where they differ, counts
+    and sums say which choices of batches may be what is missing; it is the one without which the two are equal.
 
     Args:
         connection: to the server.
         summary: a summary of the batches' table.
-        batches: stored batches, all rows in the table.
+        batches: stored batches, all rows in the table; every one that the summary may lack, since what one of them
+            touches another one may touch as well.
 
     Returns:
         Those that it lacks; None when no choice explains what it says (somebody else is writing just now).
@@ -132,15 +139,37 @@ def missing(connection: sa.Connection, summary: Summary, batches: Sequence[Queue
     if other_inserts(connection, batches[0]):
         return None
     there = _answer(connection, _of_target(summary, batches), len(summary.keys))
-    for choice in itertools.islice(_choices(batches), _TRIED):
+    whole = _answer(connection, _of_source(summary, batches, ()), len(summary.keys))
+    if _equal(there, whole):
+        return frozenset()
+    for choice in itertools.islice(_choices(connection, summary, batches, there, whole), _TRIED):
         if _equal(there, _answer(connection, _of_source(summary, batches, choice), len(summary.keys))):
-            return None if choice and other_inserts(connection, batches[0]) else frozenset(choice)
+            return None if other_inserts(connection, batches[0]) else frozenset(choice)
     return None
 
 
-def _choices(batches: Sequence[Queued]) -> Iterator[tuple[Queued, ...]]:
-    for size in range(len(batches) + 1):
-        yield from itertools.combinations(batches, size)
+def _choices(
+    connection: sa.Connection, summary: Summary, batches: Sequence[Queued], there: Answer, whole: Answer
+) -> Iterator[tuple[Queued, ...]]:
+    """Yield the choices of batches that add what a summary's counts and sums are short of."""
+    keys = len(summary.keys)
+    measures = list(summary.source_query.selected_columns)[keys:]
+    added = [place for place, column in enumerate(measures) if column.element.name in _ADDED]
+
+    def amounts(answer: Answer) -> dict[Hashable, int]:
+        return {(key, place): row[place] for key, row in answer.items() for place in added}
+
+    lacking = Counter(amounts(whole))
+    lacking.subtract(amounts(there))
+    if min(lacking.values(), default=0) < 0:
+        return
+    each = _of_source(summary, batches, ()).add_columns(summary.source.batch_id).group_by(summary.source.batch_id)
+    own = each.where(summary.source.batch_id.in_([queued.batch_id for queued in batches]))
+    parts: dict[uuid.UUID, dict[Hashable, int]] = {queued.batch_id: {} for queued in batches}
+    for *row, batch_id in connection.execute(own):
+        parts[batch_id].update(amounts({tuple(row[:keys]): tuple(row[keys:])}))
+    for choice in choices(lacking, [parts[queued.batch_id] for queued in batches]):
+        yield tuple(batches[place] for place in choice)
 
 
 def _keys(summary: Summary) -> list[Any]:

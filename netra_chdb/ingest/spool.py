@@ -27,6 +27,7 @@ from netra_chdb.ingest.locks import FileLock
 from netra_chdb.ingest.packed_rows import MANY, checksum, pack
 from netra_chdb.ingest.queued import Attempt, State, to_ticks
 from netra_chdb.ingest.spool_file import SpoolFile
+from netra_chdb.ingest.target import claim
 
 __all__ = ["Spool"]
 
@@ -53,15 +54,18 @@ class Spool:
     Args:
         directory: where it is; made when it is missing.
         max_bytes: how large it may get on disk; the log that SQLite keeps beside (some megabytes) comes on top.
+        target: which ClickHouse its rows are for (see :func:`~netra_chdb.ingest.target.target_of`); without it nobody
+            looks after that.
 
     Raises:
         ConfigError: nothing can be kept in the directory.
         NetraError: its format is newer than this version of netra_chdb.
     """
 
-    def __init__(self, directory: Path, *, max_bytes: int = 10 * 1024**3) -> None:
+    def __init__(self, directory: Path, *, max_bytes: int = 10 * 1024**3, target: str | None = None) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
+        self.target = target
         self.file = SpoolFile(directory)
         self.drainer = FileLock(self.file.directory / "drain.lock")
         self._owner: tuple[int, str, FileLock] | None = None
@@ -84,6 +88,7 @@ class Spool:
 
         Raises:
             SpoolFull: there is no room; nothing was kept.
+            ConfigError: what is in here is for another ClickHouse; nothing was kept.
             sqlalchemy.exc.DBAPIError: the disk failed; nothing was kept.
         """
         if not 0 < len(rows) <= BATCH_ROWS:
@@ -95,9 +100,14 @@ class Spool:
             raise ticket.error
 
     def write(self, run: Callable[[sa.Connection], Any]) -> None:
-        """Write what means the same on an empty file; see :meth:`SpoolFile.write`."""
+        """Write what means the same on an empty file, for this target; see :meth:`SpoolFile.write`."""
+
+        def claimed(connection: sa.Connection) -> None:
+            self.claim(connection)
+            run(connection)
+
         try:
-            self.file.write(run, again=True)
+            self.file.write(claimed, again=True)
         except BaseException:
             self._shapes.clear()  # what the failed transaction had made is not there
             raise
@@ -299,6 +309,23 @@ class Spool:
             return lock.acquire(wait=False)
         finally:
             lock.close()
+
+    # -- whose it is ---------------------------------------------------------
+
+    def claim(self, connection: sa.Connection) -> None:
+        """Make sure, inside a write, that what is in here is for this target.
+
+        Raises:
+            ConfigError: it is for another ClickHouse.
+        """
+        if self.target is not None:
+            claim(connection, self.directory, self.target)
+
+    def take_over(self) -> None:
+        """Send what is in here to this target, whichever it was for."""
+        target = self.target
+        if target is not None:
+            self.file.write(lambda connection: claim(connection, self.directory, target, take_over=True))
 
     # -- close ---------------------------------------------------------------
 

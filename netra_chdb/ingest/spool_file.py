@@ -52,6 +52,7 @@ _STEPS: Final[tuple[tuple[str, ...], ...]] = (
         "checksum INTEGER NOT NULL, payload TEXT NOT NULL, batch_id TEXT, reason TEXT NOT NULL, at REAL NOT NULL)",
     ),
     (),  # payloads may be bytes: what wrote the first version cannot read them
+    ("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",),
 )
 
 

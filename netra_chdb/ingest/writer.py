@@ -95,6 +95,7 @@ class Writer:
         Raises:
             InvalidRow: the table can never accept it.
             SpoolFull: there is no room on disk.
+            ConfigError: the spool holds rows for another ClickHouse.
         """
         self._check_open()
         checker = self._checker(table)
@@ -114,7 +115,8 @@ class Writer:
 
         Args:
             table: a table, or a model.
-            rows: a list of dicts, dataclasses or model instances, an Arrow table, or a data frame.
+            rows: a list of dicts, dataclasses or model instances, an Arrow table or reader, or a data frame (pandas,
+                polars, or any other that has ``__arrow_c_stream__``).
             on_invalid: with ``"quarantine"``, rows that the model or ClickHouse refuses are put aside and the others
                 go in; for ClickHouse's the batch is spooled, and the bad rows are found in the background.
 
@@ -125,6 +127,7 @@ class Writer:
         Raises:
             InvalidRow: rows that the table can never accept; nothing was sent.
             SpoolFull: ClickHouse is away, and there is no room on disk.
+            ConfigError: the spool holds rows for another ClickHouse; nothing was sent.
             sqlalchemy.exc.DBAPIError: ClickHouse refused a batch; the error's notes say which ones are in.
         """
         self._check_open()

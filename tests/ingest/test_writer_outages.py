@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from netra_chdb import DataAccess
+from netra_chdb.ingest import settle
 from netra_chdb.ingest.backlog import Backlog
 from netra_chdb.ingest.batch import Batch, RowChecker
 from netra_chdb.ingest.queued import Attempt
@@ -210,24 +211,59 @@ def test_a_summary_that_lacks_the_batch_gets_it(
     assert_exact(data, user_id, [100, 101, *range(10)])
 
 
+VIEW = "netra_analytics.mv_user_metrics_summary"
+
+
+def send_past_the_view(connection: sa.Connection, batch: Batch) -> None:
+    connection.execute(sa.text(f"DETACH TABLE {VIEW}"))
+    try:
+        send(connection, batch, Attempt(batch.token))
+    finally:
+        connection.execute(sa.text(f"ATTACH TABLE {VIEW}"))
+
+
 @pytest.mark.parametrize("driver", ["chhttp"])
-def test_of_several_batches_the_one_that_lacks_is_found(writer: Writer, data: DataAccess, user_id: str) -> None:
-    batches = [frozen(user_id, *range(start, start + 9)) for start in range(0, 45, 9)]
+def test_of_many_batches_those_that_lack_are_found(writer: Writer, data: DataAccess, user_id: str) -> None:
+    """All touch the same days and types, so that each one's shortfall is seen in what another one touches."""
+    batches = [frozen(user_id, *range(start, start + 9)) for start in range(0, 20 * 9, 9)]
     with data.engine.connect() as connection:
         for place, batch in enumerate(batches):
-            view = "netra_analytics.mv_user_metrics_summary"
-            if place in (1, 3):
-                connection.execute(sa.text(f"DETACH TABLE {view}"))
-            try:
+            if place in (1, 3, 17):
+                send_past_the_view(connection, batch)
+            else:
                 send(connection, batch, Attempt(batch.token))
-            finally:
-                if place in (1, 3):
-                    connection.execute(sa.text(f"ATTACH TABLE {view}"))
             writer.spool.intend(batch, Attempt(batch.token))
             writer.spool.abandon(batch)
     writer.start()
     writer.flush()
-    assert_exact(data, user_id, range(45))
+    assert_exact(data, user_id, range(20 * 9))
+
+
+@pytest.mark.parametrize("driver", ["chhttp"])
+def test_batches_are_compared_when_those_before_them_are_settled(
+    writer: Writer, data: DataAccess, user_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the table and waits to be settled explains a summary's shortfall, and is none of the batches asked."""
+    loose, queued = frozen(user_id, *range(9)), [frozen(user_id, *range(n, n + 9)) for n in (9, 18)]
+    with data.engine.connect() as connection:
+        for batch in (loose, *queued):
+            send_past_the_view(connection, batch)
+    writer.spool.intend(loose, Attempt(loose.token))
+    writer.spool.abandon(loose)
+    for batch in queued:
+        writer.spool.keep(batch, "sent", Attempt(batch.token), reason="the server died")
+    answers = []
+    missing = settle.missing
+
+    def noted(*arguments: Any) -> Any:
+        answers.append(missing(*arguments))
+        return answers[-1]
+
+    monkeypatch.setattr(settle, "missing", noted)
+    writer.start()
+    writer.flush()
+    assert_exact(data, user_id, range(27))
+    assert None not in answers, "asked in vain"
 
 
 @pytest.mark.parametrize("driver", ["chhttp"])

@@ -1,0 +1,109 @@
+"""What a drain takes: memory for a batch, however long the backlog; columns however their rows came."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tracemalloc
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+
+from netra_chdb import DataAccess
+from netra_chdb.ingest.backlog import Backlog
+from netra_chdb.ingest.batch import RowChecker
+from netra_chdb.ingest.columns import values_of
+from netra_chdb.ingest.drain import Drainer
+from netra_chdb.ingest.encoding import encode
+from netra_chdb.ingest.packed_rows import columns_of, pack
+from netra_chdb.ingest.spool import Spool
+from netra_chdb.models.analytics import PerformanceMetric
+from tests.ingest.chaos import access, ids, metric
+from tests.servers import ModernServer
+
+TABLE: sa.Table = PerformanceMetric.__table__
+ROWS = 100
+
+
+@pytest.fixture
+def data(server: ModernServer) -> Iterator[DataAccess]:
+    with access(server.url("chhttp")) as data:
+        yield data
+
+
+def peak_of_drain(data: DataAccess, directory: Path, user_id: str, batches: int) -> int:
+    """Bytes that Python and Arrow hold at most while so many batches are drained."""
+    spool = Spool(directory)
+    checker = RowChecker(TABLE)
+    for start in range(0, batches * ROWS, ROWS // 2):  # two entries a batch, one of them text
+        rows = [
+            checker.check(0, metric(user_id, start + n, metadata={"text": "x" * 5000}))[0] for n in range(ROWS // 2)
+        ]
+        spool.append(TABLE, checker.columns, rows)
+    held = 0
+
+    def look(*_: Any) -> None:
+        nonlocal held
+        held = max(held, pa.total_allocated_bytes())
+
+    sa.event.listen(data.engine, "before_cursor_execute", look)
+    drainer = Drainer(data.engine, Backlog(spool), batch_rows=ROWS)
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        drainer.run()
+        return tracemalloc.get_traced_memory()[1] + held - before
+    finally:
+        tracemalloc.stop()
+        sa.event.remove(data.engine, "before_cursor_execute", look)
+        assert spool.counts() == (0, 0)
+        spool.close()
+
+
+def test_memory_is_bounded_by_the_batch_and_not_by_the_backlog(data: DataAccess, tmp_path: Path, user_id: str) -> None:
+    peak_of_drain(data, tmp_path / "warm", user_id, 2)  # what is compiled and imported once
+    few = peak_of_drain(data, tmp_path / "few", user_id, 4)
+    many = peak_of_drain(data, tmp_path / "many", user_id, 40)
+    # Twice: SQLAlchemy's cycles wait for the collector, a few kilobytes a batch.
+    assert many < 2 * few, f"{few} bytes for 4 batches, {many} for 40"
+    assert ids(data.engine, user_id).total() == 46 * ROWS
+
+
+_UUID = uuid.UUID(int=7)
+_AT = dt.datetime(2026, 11, 1, 12, 0, 0, 125_000, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, None, 3],
+        [None, None, None],
+        [2**63, 1, -1],
+        [1, 2.5, True],
+        [0.1, None, float("inf")],
+        [True, False, None],
+        ["", None, "ü"],
+        ["a", b"\xff", None],
+        [_AT, None, _AT + dt.timedelta(microseconds=1)],
+        [_AT.date(), None, dt.date(1950, 1, 1)],
+        [_UUID, None, _UUID],
+        [["a"], [], ["b", None]],
+    ],
+    ids=str,
+)
+def test_entries_of_all_kinds_are_one_column(values: list[Any]) -> None:
+    """Thousands of rows, so that pieces of them differ in what they hold; each value comes back as it was."""
+    column = [value for value in values for _ in range(1100)]
+    texts = [encode([[value]]) for value in column]
+    (text,) = columns_of(texts)
+    (mixed,) = columns_of([*texts[:100], pack([column[100:3000]]), *texts[3000:]])
+    for found in (text, mixed):
+        assert list(map(same, values_of(found))) == list(map(same, column))
+
+
+def same(value: Any) -> tuple[type, Any]:
+    return type(value), value
