@@ -20,7 +20,7 @@ demo: $(STAMP) ## run the main job on the embedded engine
 	$(BIN)/netra-chdb demo
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff check .

@@ -41,12 +41,12 @@ def embedded_data(embedded_url: str, here: Path, monkeypatch: pytest.MonkeyPatch
         yield data
 
 
-def run(*arguments: str | Path) -> Result:
+def run(*arguments: str | int | Path) -> Result:
     """Run a command in this process."""
     return CliRunner().invoke(application(), list(map(str, arguments)))
 
 
-def process(*arguments: str | Path, code: str = MAIN, **environment: str) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str | int | Path, code: str = MAIN, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own, with a database of its own where it needs one."""
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],

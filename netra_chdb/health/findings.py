@@ -141,6 +141,8 @@ def _of_probe(probe: Probe, connection: Connection) -> Iterator[Finding]:
         step = f"Nothing listens at {connection.address}: start it, or correct CLICKHOUSE_HOST and CLICKHOUSE_PORT."
     elif any(name in error for name in _SILENT):
         step = f"The server at {connection.address} takes too long: look at its load and at system.processes."
+    elif connection.driver == "chdb":
+        step = f"Is another process using {connection.address}? The embedded engine belongs to one process at a time."
     else:
         step = f"`netra-chdb check` goes from the name to the privileges and says where {connection.address} fails."
     yield Finding("connection", "critical", f"ClickHouse did not answer: {error}", step)

@@ -35,7 +35,7 @@ from netra_chdb.health.report import HealthReport, plain
 from netra_chdb.health.stream import MOST_STREAMS, Streams
 from netra_chdb.resilience.breaker import CircuitBreaker
 
-__all__ = ["application", "router", "serve"]
+__all__ = ["application", "router"]
 
 _ROOT: Final = "/health/clickhouse"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -91,20 +91,6 @@ def application(data_access: Watched, *, operator: Callable[..., Any] = refuse) 
     app = FastAPI(title="netra_chdb health", docs_url=None, redoc_url=None)
     app.include_router(router(data_access, operator=operator))
     return app
-
-
-def serve(data_access: Watched, host: str = "127.0.0.1", port: int = 8080) -> None:
-    """Serve :func:`application` until the process is told to end.
-
-    Raises:
-        ConfigError: the package uvicorn is missing.
-    """
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise ConfigError("serving needs uvicorn: pip install 'netra-chdb[http]'") from error
-    # Open streams would hold up the end.
-    uvicorn.run(application(data_access), host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
 
 
 def _answer(content: Any, status: int = 200) -> JSONResponse:

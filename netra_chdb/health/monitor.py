@@ -84,6 +84,8 @@ class HealthMonitor:
         self._before = Queries()
         self._number = 0
         self._was_ready = False
+        #: Whether nothing new will come.
+        self.closed = False
         self._asked = threading.Event()
         self._prober = Schedule("netra-chdb-health", self._ask)
         self._sampler = Schedule("netra-chdb-samples", self._sample)
@@ -242,6 +244,7 @@ class HealthMonitor:
 
     def close(self) -> None:
         """Stop watching; a second call does nothing."""
+        self.closed = True
         self._prober.close()
         self._sampler.close()
         self._probes.close()

@@ -55,7 +55,7 @@ class Streams:
                 quiet += 1
                 if parts:
                     yield "".join(parts)
-                if await is_gone():
+                if self._monitor.closed or await is_gone():
                     return
                 await asyncio.sleep(_LOOK_EVERY)
         finally:

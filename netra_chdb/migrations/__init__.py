@@ -7,6 +7,6 @@ of is told by the server (``evidence``), and one process at a time does all this
 
 from __future__ import annotations
 
-from netra_chdb.migrations.runner import DATABASES, behind, current, downgrade, run_env, upgrade
+from netra_chdb.migrations.runner import DATABASES, ahead, behind, current, downgrade, run_env, upgrade
 
-__all__ = ["DATABASES", "behind", "current", "downgrade", "run_env", "upgrade"]
+__all__ = ["DATABASES", "ahead", "behind", "current", "downgrade", "run_env", "upgrade"]

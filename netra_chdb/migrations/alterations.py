@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 import sqlalchemy as sa
@@ -18,7 +19,8 @@ from netra_chdb.dialect.description import Description, Difference, describe, di
 from netra_chdb.dialect.literals import quote
 from netra_chdb.dialect.type_parser import unquote
 from netra_chdb.migrations.definitions import DefineTable
-from netra_chdb.migrations.operations import AlterTable, Refuse
+from netra_chdb.migrations.dictionaries import MakeDictionary, ReplaceDictionary
+from netra_chdb.migrations.operations import AlterTable, ExchangeTables, Refuse
 from netra_chdb.migrations.views import MakeView, ReplaceView
 
 __all__ = ["alterations", "creation"]
@@ -26,6 +28,8 @@ __all__ = ["alterations", "creation"]
 _COLUMN: Final = re.compile(
     r"(?:^|\s)(DEFAULT|MATERIALIZED|EPHEMERAL|ALIAS|COMMENT|CODEC|STATISTICS|TTL|SETTINGS)(?=[\s(])"
 )
+#: What the server prints in the place of a password.
+_HIDDEN: Final = "[HIDDEN]"
 _KINDS: Final = frozenset({"DEFAULT", "MATERIALIZED", "EPHEMERAL", "ALIAS"})
 
 
@@ -47,12 +51,12 @@ def creation(one: Description, connection: sa.Connection, *, create: bool = True
             to_database, to = map(unquote, one.parts.get(("target", ""), ".").split("."))
             if not to or to_database != database:
                 return Refuse(f"{one.name}: a view that writes to another database is made by hand, with op.run_sql()")
-        return MakeView(name, one.parts["query", ""], to=to, schema=database, create=create)
+        comment = _comment(one.parts.get(("comment", "")))
+        return MakeView(name, one.parts["query", ""], to=to, schema=database, comment=comment, create=create)
     if one.kind == "dictionary":
-        return Refuse(
-            f"{one.name}: a dictionary is made and dropped by hand, with op.run_sql(): its source may be secret"
-        )
-    elements = [f"{_name(column)} {one.parts['column', column]}" for column in one.columns]
+        text = _dictionary(one)
+        return _secret(one) if _HIDDEN in text else MakeDictionary(name, text, schema=database, create=create)
+    elements = _columns(one)
     for what in ("index", "projection", "constraint"):
         elements += [f"{what.upper()} {_name(item)} {text}" for (kind, item), text in one.parts.items() if kind == what]
     engine = one.parts["engine", ""]
@@ -67,6 +71,27 @@ def creation(one: Description, connection: sa.Connection, *, create: bool = True
         comment=_comment(one.parts.get(("comment", ""))),
         schema=database,
         create=create,
+    )
+
+
+def _columns(one: Description) -> list[str]:
+    return [f"{_name(column)} {one.parts['column', column]}" for column in one.columns]
+
+
+def _dictionary(one: Description) -> str:
+    """Return what stands behind a dictionary's name."""
+    clauses = [f"{clause} {text}" for (kind, clause), text in one.parts.items() if kind == "clause"]
+    if settings := [f"{item} = {text}" for (kind, item), text in one.parts.items() if kind == "setting"]:
+        clauses.append(f"SETTINGS({', '.join(settings)})")
+    if comment := one.parts.get(("comment", "")):
+        clauses.append(f"COMMENT {quote(comment)}")
+    return f"({', '.join(_columns(one))}) {' '.join(clauses)}"
+
+
+def _secret(one: Description) -> Refuse:
+    return Refuse(
+        f"{one.name}: its source has a password, which the server does not show. Keep it in a named collection, or "
+        "write this change by hand, with op.create_dictionary(), op.replace_dictionary() or op.drop_dictionary()"
     )
 
 
@@ -94,7 +119,9 @@ def alterations(
     elif wanted.kind in ("view", "materialized view"):
         yield from _view(wanted, found, here, connection)
     elif wanted.kind == "dictionary":
-        yield Refuse(f"{wanted.name}: {'; '.join(map(str, here))}. Replace it by hand, with op.run_sql()")
+        texts = _dictionary(wanted), _dictionary(found)
+        is_secret = any(_HIDDEN in text for text in texts)
+        yield _secret(wanted) if is_secret else ReplaceDictionary(name, *texts, schema=database)
     else:
         changes = list(_changes(wanted, found, here))
         try:
@@ -120,12 +147,17 @@ def _view(
     database, name = _split(wanted.name)
     what = {difference.what for difference in here}
     if "target" in what:
-        yield creation(found, connection, create=False)
-        yield creation(wanted, connection)
+        # Both are there for a moment, each with a target of its own: no row is missed, and none is counted twice.
+        beside = f"{name}_beside"
+        new, old = (replace(one, name=f"{database}.{beside}") for one in (wanted, found))
+        yield creation(new, connection)
+        yield ExchangeTables(name, beside, schema=database)
+        yield creation(old, connection, create=False)
     elif "query" in what:
         materialized = wanted.kind == "materialized view"
         queries = wanted.parts["query", ""], found.parts["query", ""]
-        yield ReplaceView(name, *queries, schema=database, materialized=materialized)
+        comment = None if materialized else _comment(found.parts.get(("comment", "")))
+        yield ReplaceView(name, *queries, schema=database, materialized=materialized, comment=comment)
     if "comment" in what and "target" not in what:
         yield AlterTable(name, *_comment_change(wanted, found), schema=database)
 
@@ -208,7 +240,13 @@ def _turned(column: str, old: dict[str, str], new: dict[str, str]) -> list[str]:
         changes.append(f"MODIFY COLUMN {_name(column)} {_written(new)}")
     # One kind of default takes the place of another.
     kept = new.keys() | (_KINDS if new.keys() & _KINDS else set())
-    return changes + [f"MODIFY COLUMN {_name(column)} REMOVE {key}" for key in old if key not in kept]
+    return changes + [_removed(column, key) for key in old if key not in kept]
+
+
+def _removed(column: str, key: str) -> str:
+    if key == "STATISTICS":
+        return f"DROP STATISTICS {_name(column)}"
+    return f"MODIFY COLUMN {_name(column)} REMOVE {key}"
 
 
 def _parsed(text: str) -> dict[str, str]:
@@ -272,7 +310,7 @@ def _try(
         _Impossible: there is no way there.
     """
     name = _split(found.name)[1]
-    copy = creation(Description(f"{scratch}.{name}", found.kind, found.columns, found.parts), connection)
+    copy = creation(replace(found, name=f"{scratch}.{name}"), connection)
     # A table of the cluster would be made on all of its hosts.
     alone = connection.execution_options(clickhouse_cluster=False)
     try:
@@ -295,5 +333,5 @@ def _leads_to(goal: Description, statements: list[list[str]], connection: sa.Con
     except sa.exc.DBAPIError as error:
         raise _Impossible(str(error.orig).partition("(version")[0].strip()) from error
     made = describe(connection, scratch, [name])[name]
-    if left := list(differences(goal, Description(goal.name, made.kind, made.columns, made.parts))):
+    if left := list(differences(goal, replace(made, name=goal.name))):
         raise _Impossible("; ".join(map(str, left)))

@@ -14,10 +14,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from alembic.autogenerate import comparators, renderers
 
-from netra_chdb.dialect.description import describe, describe_models
+from netra_chdb.dialect.description import describe_models
 from netra_chdb.migrations.alterations import alterations, creation
+from netra_chdb.migrations.cluster_described import describe_database, on_this_server
 from netra_chdb.migrations.definitions import DefineTable
-from netra_chdb.migrations.operations import AlterTable, Refuse
+from netra_chdb.migrations.dictionaries import MakeDictionary, ReplaceDictionary
+from netra_chdb.migrations.operations import AlterTable, ExchangeTables, Refuse
 from netra_chdb.migrations.version import OURS
 from netra_chdb.migrations.views import MakeView, ReplaceView
 
@@ -51,13 +53,18 @@ def _compare(autogen_context: Any, upgrade_ops: Any, schemas: Any) -> None:
     database = autogen_context.migration_context.opts.get(_MARK)
     if database is None:
         return
+    with on_this_server(autogen_context.connection):
+        _find_changes(autogen_context, upgrade_ops, database)
+
+
+def _find_changes(autogen_context: Any, upgrade_ops: Any, database: str) -> None:
     connection: sa.Connection = autogen_context.connection
     wanted = {
         one.name: one
         for one in describe_models(connection, autogen_context.metadata).values()
         if one.name.startswith(f"{database}.")
     }
-    found = {one.name: one for name, one in describe(connection, database).items() if not OURS.fullmatch(name)}
+    found = {one.name: one for name, one in describe_database(connection, database).items() if not OURS.fullmatch(name)}
     both = [name for name in wanted if name in found]
     new = sorted((one for name, one in wanted.items() if name not in found), key=lambda one: _ORDER[one.kind])
     gone = sorted((one for name, one in found.items() if name not in wanted), key=lambda one: -_ORDER[one.kind])
@@ -103,7 +110,8 @@ def _define_table(autogen_context: Any, operation: DefineTable) -> str:
 def _make_view(autogen_context: Any, operation: MakeView) -> str:
     verb = "create" if operation.create else "drop"
     kind = "materialized_view" if operation.to else "view"
-    return _call(f"{verb}_{kind}", operation.name, to=operation.to, select=operation.select, schema=operation.schema)
+    names = ("to", "select", "schema", "comment")
+    return _call(f"{verb}_{kind}", operation.name, **{name: getattr(operation, name) for name in names})
 
 
 @renderers.dispatch_for(ReplaceView)
@@ -114,8 +122,29 @@ def _replace_view(autogen_context: Any, operation: ReplaceView) -> str:
         select=operation.select,
         old_select=operation.old_select,
         schema=operation.schema,
+        comment=operation.comment,
         **({} if operation.materialized else {"materialized": False}),
     )
+
+
+@renderers.dispatch_for(MakeDictionary)
+def _make_dictionary(autogen_context: Any, operation: MakeDictionary) -> str:
+    if operation.create:
+        return _call("create_dictionary", operation.name, operation.definition, schema=operation.schema)
+    return _call("drop_dictionary", operation.name, definition=operation.definition, schema=operation.schema)
+
+
+@renderers.dispatch_for(ReplaceDictionary)
+def _replace_dictionary(autogen_context: Any, operation: ReplaceDictionary) -> str:
+    old = operation.old_definition
+    return _call(
+        "replace_dictionary", operation.name, operation.definition, old_definition=old, schema=operation.schema
+    )
+
+
+@renderers.dispatch_for(ExchangeTables)
+def _exchange_tables(autogen_context: Any, operation: ExchangeTables) -> str:
+    return _call("exchange_tables", operation.one, operation.other, schema=operation.schema)
 
 
 @renderers.dispatch_for(Refuse)

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
-__all__ = ["Evidence", "Verdict", "bare", "mutates", "names_in", "number_of"]
+__all__ = ["Evidence", "Verdict", "adds_rows", "bare", "is_put_off", "mutates", "names_in", "number_of"]
 
 _NAME: Final = re.compile(r"`((?:[^`\\]|\\.|``)+)`|\"((?:[^\"\\]|\\.)+)\"|(\w+)")
 _TRIVIA: Final = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
@@ -36,6 +36,7 @@ _MUTATES: Final = re.compile(
     r"\s*DELETE\s+FROM\b|\s*ALTER\s.*?\b(?:UPDATE|DELETE|MATERIALIZE|CLEAR|MODIFY|DROP|RENAME|APPLY)\b",
     re.IGNORECASE | re.DOTALL,
 )
+_PUT_OFF: Final = re.compile(r"\s*ALTER\s.*?\b(?:UPDATE|DELETE|MATERIALIZE|CLEAR)\b", re.IGNORECASE | re.DOTALL)
 
 
 class Verdict(enum.Enum):
@@ -56,9 +57,19 @@ def names_in(statement: str) -> list[str]:
     return sorted({next(filter(None, match.groups())) for match in _NAME.finditer(statement)})
 
 
+def adds_rows(statement: str) -> bool:
+    """Whether a statement adds rows to a table that is there."""
+    return bool(_ADDS_ROWS.match(bare(statement)))
+
+
 def mutates(statement: str) -> bool:
     """Whether a statement may leave a mutation running on the server."""
     return bool(_MUTATES.match(bare(statement)))
+
+
+def is_put_off(statement: str) -> bool:
+    """Whether the server, unless it is told to wait, answers before a statement is carried out."""
+    return bool(_PUT_OFF.match(bare(statement))) and "mutations_sync" not in statement
 
 
 class Evidence:
@@ -99,7 +110,7 @@ class Evidence:
             ):
                 mutations[table] = max(mutations.get(table, 0), number_of(mutation))
         blocks: dict[str, int] = {}
-        if _ADDS_ROWS.match(bare(statement)):
+        if adds_rows(statement):
             blocks = {
                 table: int(written)
                 for table, written in rows(

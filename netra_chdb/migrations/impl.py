@@ -13,8 +13,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 from alembic.ddl.impl import DefaultImpl
 
+from netra_chdb.dialect.sql_fragments import fragment
+from netra_chdb.migrations.cluster import is_on_cluster
+from netra_chdb.migrations.cluster_hosts import Hosts
 from netra_chdb.migrations.columns import column_changes
-from netra_chdb.migrations.evidence import mutates
+from netra_chdb.migrations.evidence import is_put_off, mutates
 from netra_chdb.migrations.journal import Journal, digest_of
 from netra_chdb.migrations.plan import Collected, refuse_destructive
 from netra_chdb.migrations.version import VersionChange, VersionTable
@@ -24,6 +27,7 @@ __all__ = ["ClickHouseImpl"]
 #: Options of ``context.configure`` that carry our parts to where statements run.
 JOURNAL: Final = "netra_journal"
 COLLECTED: Final = "netra_collected"
+HOSTS: Final = "netra_hosts"
 
 
 class ClickHouseImpl(DefaultImpl):
@@ -36,7 +40,7 @@ class ClickHouseImpl(DefaultImpl):
         self, *, version_table: str, version_table_schema: str | None, version_table_pk: bool, **kw: Any
     ) -> Any:
         """The version table, which is a view over a log."""
-        return VersionTable(version_table_schema)
+        return VersionTable(version_table_schema, self.context_opts.get(HOSTS))
 
     def alter_column(self, table_name: str, column_name: str, **kw: Any) -> None:
         """Change a column; each change is a statement of its own, so that it is done or not done.
@@ -60,6 +64,13 @@ class ClickHouseImpl(DefaultImpl):
         options = dict(execution_options or {})
         repeatable = bool(options.pop("repeatable", False))
         text = self._text(construct, params)
+        hosts: Hosts | None = self.context_opts.get(HOSTS)
+        if hosts is not None and multiparams is None and not params:
+            forms = hosts.cluster.forms(text)
+            if forms != [text]:
+                for form in forms:
+                    self._exec(fragment(form), execution_options)
+                return None
         if self.as_sql:
             if multiparams is not None or params:
                 raise TypeError("values cannot be bound in SQL that is printed: write them into the statement")
@@ -70,12 +81,20 @@ class ClickHouseImpl(DefaultImpl):
             # Not held to the time that an answer may take: the journal waits for the mutation itself.
             settings = {"mutations_sync": 1 if journal is None else 0, **(options.get("settings") or {})}
             options["settings"] = settings
+        again = None
+        if hosts is not None and is_on_cluster(text):
+            options["settings"] = {**(options.get("settings") or {}), **hosts.settings}
         execute = partial(super()._exec, construct, options or None, multiparams, params)
+        if hosts is not None and self.connection is not None:
+            execute = partial(hosts.watched, self.connection, text, execute)
+            if (repeated := hosts.cluster.again(text)) is not None:
+                repeat = partial(super()._exec, fragment(repeated), options or None)
+                again = partial(hosts.repeated, self.connection, repeated, repeat)
         if journal is None or journal.attempt is None or self.connection is None:
             return execute()
         refuse_destructive(journal.options, journal.database, [text])
         detail = digest_of((multiparams, dict(params))) if multiparams or params else ""
-        return journal.run(self.connection, text, execute, detail=detail, repeatable=repeatable)
+        return journal.run(self.connection, text, execute, detail=detail, repeatable=repeatable, again=again)
 
     def _text(self, construct: Any, params: Mapping[str, Any]) -> str:
         """Return a statement as the server gets it, with its values where they can be written."""
@@ -95,4 +114,6 @@ class ClickHouseImpl(DefaultImpl):
         if collected is not None:
             collected.append(text)
         else:
+            # Who runs this has no journal that waits, and the next statement may need what a mutation does.
+            text += "\nSETTINGS mutations_sync = 2" if is_put_off(text) else ""
             self.static_output(text + self.command_terminator)

@@ -13,7 +13,8 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +22,8 @@ import sqlalchemy as sa
 
 from netra_chdb.dialect import ReplacingMergeTree, types
 from netra_chdb.errors import Outcome, SchemaMismatch, classify, code_of
-from netra_chdb.migrations.evidence import Evidence, Verdict
+from netra_chdb.migrations.cluster_hosts import Hosts
+from netra_chdb.migrations.evidence import Evidence, Verdict, adds_rows
 from netra_chdb.migrations.options import Options
 from netra_chdb.migrations.waiting import wait_for_mutations, wait_for_statements
 
@@ -79,12 +81,20 @@ class Journal:
         database: whose migrations these are.
         options: how long to wait, and what to do about a statement whose fate nobody can tell.
         check: raises where another process took over; asked before each statement.
+        hosts: those of the cluster that it is on; None for one server.
     """
 
-    def __init__(self, database: str, options: Options, check: Callable[[sa.Connection], None]) -> None:
+    def __init__(
+        self,
+        database: str,
+        options: Options,
+        check: Callable[[sa.Connection], None],
+        hosts: Hosts | None = None,
+    ) -> None:
         self.database = database
         self.options = options
         self._check = check
+        self._hosts = hosts
         self._table = sa.Table(
             TABLE,
             sa.MetaData(),
@@ -109,7 +119,11 @@ class Journal:
 
     def ensure(self, connection: sa.Connection) -> None:
         """Make the table where it is not there. Call it under the lock."""
-        connection.execute(sa.schema.CreateTable(self._table, if_not_exists=True))
+        create = sa.schema.CreateTable(self._table, if_not_exists=True)
+        if self._hosts is None:
+            connection.execute(create)
+        else:
+            self._hosts.execute(connection, str(create.compile(dialect=connection.dialect)).strip())
 
     # -- an attempt -------------------------------------------------------------------------------------------------
 
@@ -138,6 +152,8 @@ class Journal:
             )
 
     def _load(self, connection: sa.Connection, base: int) -> dict[tuple[str, str], dict[int, Entry]]:
+        if self._hosts is not None:
+            self._hosts.sync(connection, TABLE)
         column = self._table.c
         rows = connection.execute(
             sa.select(
@@ -178,6 +194,7 @@ class Journal:
         *,
         detail: str = "",
         repeatable: bool = False,
+        again: Callable[[], Any] | None = None,
     ) -> Any:
         """Run one statement of the revision, unless an earlier run has done so.
 
@@ -187,6 +204,7 @@ class Journal:
             execute: runs it.
             detail: what tells it from another one of this text: a digest of its rows.
             repeatable: whether it may run once more where nobody can tell if it ran.
+            again: runs it where some hosts of a cluster may have carried it out, and others not.
 
         Returns:
             What ``execute`` returned; None where there was nothing to do.
@@ -198,20 +216,32 @@ class Journal:
         step, attempt = self._step, self._current()
         text = f"{statement}{detail}"
         self._check(connection)
+        if self._hosts is not None:
+            self._hosts.check(connection)
         # The lock does not end what a holder that was thought dead has running on the server.
         wait_for_statements(connection, self.database, self.options.wait_timeout)
         entry = self._entries.get(step)
+        if entry is not None and again is not None and entry.state == _STARTED:
+            if entry.statement != text:
+                raise self._edited(step, entry.statement, text)
+            with self._executing():
+                again()
+            _log.info("%s: %s, statement %d is carried out everywhere: %s", self.database, attempt, step, _short(text))
+            self._finish(connection, step, text, statement, Evidence.load(entry.evidence))
+            return None
         if entry is not None and self._is_done(connection, step, entry, text, repeatable):
             return None
         evidence = Evidence.gather(connection, self.database, statement)
         self._write(connection, step, _STARTED, text, evidence.dump())
         began = time.monotonic()
-        self.is_executing = True
         try:
-            result = execute()
+            with self._executing():
+                result = execute()
         except sa.exc.DBAPIError as error:
-            self.is_executing = False
             refused = code_of(error) not in (None, _UNFINISHED) or classify(error) is Outcome.REJECTED
+            if self._hosts is not None:
+                # One host has refused it; others may have carried it out.
+                refused = refused and evidence.objects == Evidence.gather(connection, self.database, statement).objects
             if refused and classify(error) in (Outcome.PERMANENT, Outcome.REJECTED):
                 self._write(connection, step, _FAILED, text, evidence.dump())
             stopped = f"{self.database}: {attempt} stopped at its statement {step}, “{_short(statement)}”"
@@ -222,12 +252,18 @@ class Journal:
                 ) from error
             error.add_note(f"{stopped}. What is done is in the journal: mend the cause, and run the same command again")
             raise
-        finally:
-            self.is_executing = False
         self._finish(connection, step, text, statement, evidence)
         milliseconds = (time.monotonic() - began) * 1000
         _log.info("%s: %s, statement %d (%.0f ms): %s", self.database, attempt, step, milliseconds, _short(statement))
         return result
+
+    @contextmanager
+    def _executing(self) -> Iterator[None]:
+        self.is_executing = True
+        try:
+            yield
+        finally:
+            self.is_executing = False
 
     def _is_done(self, connection: sa.Connection, step: int, entry: Entry, text: str, repeatable: bool) -> bool:
         """Say whether a statement that an earlier run began needs nothing more."""
@@ -240,13 +276,17 @@ class Journal:
         old = _without_digest(entry.statement)
         evidence = Evidence.load(entry.evidence)
         verdict = evidence.judge(connection, self.database, old, repeatable=repeatable)
+        if self._hosts is not None and adds_rows(old) and not repeatable:
+            verdict = Verdict.UNKNOWN  # rows go to other hosts, of whose blocks this one knows nothing
         if verdict is Verdict.UNKNOWN and self.options.step is not None:
             verdict = Verdict.DONE if self.options.step == "done" else Verdict.NOT_DONE
         if verdict is Verdict.UNKNOWN:
             raise SchemaMismatch(
                 f"{self.database}: {self.attempt} was ended while its statement {step} ran, “{_short(old)}”, and "
                 "nothing shows whether it was carried out. See for yourself; then run the same command again with "
-                "`-x step=done` if it was, or with `-x step=again` to run it once more"
+                "`-x step=done` if it was, or with `-x step=again` to run it once more. An INSERT may have been "
+                "carried out in part; for one that leaves out the rows that are there, and so does no harm twice, say "
+                "`repeatable=True` to op.run_sql() in the revision"
             )
         if verdict is not Verdict.DONE:
             return False
@@ -257,7 +297,9 @@ class Journal:
         return True
 
     def _finish(self, connection: sa.Connection, step: int, text: str, statement: str, evidence: Evidence) -> None:
-        wait_for_mutations(connection, self.database, statement, evidence.mutations, self.options.wait_timeout)
+        cluster = self._hosts.name if self._hosts is not None else None
+        seconds = self.options.wait_timeout
+        wait_for_mutations(connection, self.database, statement, evidence.mutations, seconds, cluster)
         self._write(connection, step, _DONE, text, evidence.dump())
 
     def _current(self) -> Attempt:

@@ -19,21 +19,20 @@ import time
 import uuid
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import sqlalchemy as sa
 
 from netra_chdb.dialect.literals import quote
 from netra_chdb.errors import MigrationLocked, Outcome, classify, code_of
 
-__all__ = ["Lock"]
+__all__ = ["GONE", "NOBODY", "Lock"]
 
 _TABLE: Final = "alembic_lock_"
 _RELEASED: Final = "released"
-_EXISTS: Final = 57
 # The database, the table or the column is not there.
-_GONE: Final = frozenset({81, 60, 44, 10, 16, 47})
-_NOBODY: Final[tuple[str, dict[str, Any]]] = ("", {"state": "unknown"})
+GONE: Final = frozenset({81, 60, 44, 10, 16, 47})
+NOBODY: Final[tuple[str, dict[str, Any]]] = ("", {"state": "unknown"})
 _log = logging.getLogger("alembic.netra_chdb")
 
 
@@ -49,6 +48,9 @@ class Lock:
     Raises:
         MigrationLocked: another process held it for all of ``wait``; or, from :meth:`check`, took it over.
     """
+
+    #: What the server says to the second one that makes the table of an epoch.
+    TAKEN: ClassVar[frozenset[int]] = frozenset({57})
 
     def __init__(self, engine: sa.Engine, database: str, *, wait: float = 600.0, lease: float = 30.0) -> None:
         self._engine = engine
@@ -71,6 +73,28 @@ class Lock:
     def _comment(self, state: str) -> str:
         who = {"user": _user(), "host": socket.gethostname(), "pid": os.getpid(), "state": state, "beat": self._beat}
         return quote(json.dumps(who)).replace("%", "%%")
+
+    # -- what it is kept in -----------------------------------------------------------------------------------------
+
+    def _prepare(self, connection: sa.Connection) -> None:
+        """Make the database where it is not there."""
+        connection.execute(sa.schema.CreateSchema(self._database, if_not_exists=True))
+
+    def _make(self, connection: sa.Connection, epoch: int) -> None:
+        """Make the table of an epoch: of several who try, one succeeds."""
+        connection.exec_driver_sql(
+            f"CREATE TABLE {self._name(epoch)} ({self._owner} UInt8) ENGINE = MergeTree ORDER BY tuple()"
+        )
+
+    def _drop(self, connection: sa.Connection, epoch: int) -> None:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {self._name(epoch)}")
+
+    def _refresh(self, connection: sa.Connection, state: str) -> None:
+        """Give a sign of life; it fails where the table is another's."""
+        self._beat += 1
+        connection.exec_driver_sql(
+            f"ALTER TABLE {self._name(self._epoch)} COMMENT COLUMN {self._owner} {self._comment(state)}"
+        )
 
     # -- what is there ----------------------------------------------------------------------------------------------
 
@@ -130,11 +154,11 @@ class Lock:
 
     def _try(self, connection: sa.Connection) -> str | None:
         """Take the lock and return None, or say who holds it."""
-        connection.execute(sa.schema.CreateSchema(self._database, if_not_exists=True))
+        self._prepare(connection)
         epochs = self._tables(connection)
         newest = max(epochs, default=0)
         if newest:
-            owner, said = self._holders(connection).get(newest, _NOBODY)
+            owner, said = self._holders(connection).get(newest, NOBODY)
             if owner == self._owner:  # our CREATE was carried out, its answer lost
                 self._epoch = newest
                 return None
@@ -151,12 +175,10 @@ class Lock:
                 )
         epoch = newest + 1
         try:
-            connection.exec_driver_sql(
-                f"CREATE TABLE {self._name(epoch)} ({self._owner} UInt8) ENGINE = MergeTree ORDER BY tuple()"
-            )
+            self._make(connection, epoch)
         except sa.exc.DBAPIError as error:
             # Another one was faster; or dropped the database meanwhile, going back to base.
-            if code_of(error) in _GONE | {_EXISTS}:
+            if code_of(error) in GONE | self.TAKEN:
                 return "somebody who was faster; for less than a second"
             if classify(error) is Outcome.AMBIGUOUS:
                 return "this process itself, maybe; for less than a second"  # the next look tells
@@ -165,29 +187,25 @@ class Lock:
         # one can create an epoch that was tidied away; it sees a newer one, or not its predecessor.
         epochs = self._tables(connection)
         if max(epochs, default=0) != epoch or (epoch > 1 and epoch - 1 not in epochs):
-            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {self._name(epoch)}")
+            self._drop(connection, epoch)
             return "somebody who was faster; for less than a second"
         self._epoch = epoch
-        connection.exec_driver_sql(self._refresh("held"))
+        self._refresh(connection, "held")
         for old in sorted(epochs):
             if old < epoch - 1:
-                connection.exec_driver_sql(f"DROP TABLE IF EXISTS {self._name(old)}")
+                self._drop(connection, old)
         return None
 
     # -- keeping it -------------------------------------------------------------------------------------------------
-
-    def _refresh(self, state: str) -> str:
-        self._beat += 1
-        return f"ALTER TABLE {self._name(self._epoch)} COMMENT COLUMN {self._owner} {self._comment(state)}"
 
     def _keep(self) -> None:
         while not self._ended.wait(self._lease / 5):
             began = time.monotonic()
             try:
                 with self._engine.connect() as connection:
-                    connection.exec_driver_sql(self._refresh("held"))
+                    self._refresh(connection, "held")
             except sa.exc.DBAPIError as error:
-                if code_of(error) in _GONE:
+                if code_of(error) in GONE:
                     return  # taken over, or dropped with the database: check() says so
                 _log.warning("%s: the lock's heartbeat failed: %s", self._database, error.orig)
             except Exception as error:  # the thread must outlive a breaker that opens for a while
@@ -202,7 +220,7 @@ class Lock:
             MigrationLocked: somebody took it over, or may have.
         """
         holders = self._holders(connection)
-        owner, said = holders.get(max(holders, default=0), _NOBODY)
+        owner, said = holders.get(max(holders, default=0), NOBODY)
         if owner != self._owner:
             raise MigrationLocked(
                 f"the lock on {self._database} was taken over by {said.get('user')}@{said.get('host')}, process "
@@ -222,7 +240,7 @@ class Lock:
             self._thread.join(timeout=self._lease)
         # A lock that was taken over, or dropped with its database, needs no release; an unreachable server's expires.
         with suppress(Exception), self._engine.connect() as connection:
-            connection.exec_driver_sql(self._refresh(_RELEASED))
+            self._refresh(connection, _RELEASED)
 
 
 def _user() -> str:

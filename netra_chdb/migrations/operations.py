@@ -20,7 +20,7 @@ from netra_chdb.dialect.projection import Projection
 from netra_chdb.dialect.sql_fragments import fragment
 from netra_chdb.errors import SchemaMismatch
 
-__all__ = ["AlterTable", "OnObject", "Refuse", "Reversible", "execute_reversible", "named"]
+__all__ = ["AlterTable", "ExchangeTables", "OnObject", "Refuse", "Reversible", "execute_reversible", "named"]
 
 
 class Alteration(ExecutableDDLElement):
@@ -174,6 +174,28 @@ def _refuse(operations: Operations, operation: Refuse) -> None:
 
 
 @Operations.register_operation("exchange_tables")
+class ExchangeTables(Reversible):
+    """``op.exchange_tables(one, other, schema=)``, which takes itself back."""
+
+    def __init__(self, one: str, other: str, *, schema: str | None = None) -> None:
+        swap = OnObject("EXCHANGE TABLES", named(one, schema), named(other, schema), between="AND")
+        super().__init__(swap, swap)
+        self.one, self.other, self.schema = one, other, schema
+
+    def reverse(self) -> ExchangeTables:
+        """Return the operation that takes this one back."""
+        return ExchangeTables(self.one, self.other, schema=self.schema)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return what ``alembic check`` prints."""
+        return ("exchange_tables", f"{self.schema}.{self.one}", f"{self.schema}.{self.other}")
+
+    @classmethod
+    def exchange_tables(cls, operations: Operations, one: str, other: str, *, schema: str | None = None) -> Any:
+        """Let two tables, or two views, trade their names, at once."""
+        return operations.invoke(cls(one, other, schema=schema))
+
+
 @Operations.register_operation("detach_table")
 @Operations.register_operation("attach_table")
 @Operations.register_operation("create_database")
@@ -181,12 +203,6 @@ def _refuse(operations: Operations, operation: Refuse) -> None:
 @Operations.register_operation("run_sql")
 class Whole(Reversible):
     """Operations on whole tables and databases, and raw SQL."""
-
-    @classmethod
-    def exchange_tables(cls, operations: Operations, one: str, other: str, *, schema: str | None = None) -> Any:
-        """Let two tables trade their names, at once."""
-        swap = OnObject("EXCHANGE TABLES", named(one, schema), named(other, schema), between="AND")
-        return operations.invoke(cls(swap, swap))
 
     @classmethod
     def detach_table(cls, operations: Operations, name: str, *, schema: str | None = None) -> Any:
@@ -323,5 +339,5 @@ def execute_reversible(operations: Operations, operation: Reversible) -> None:
     operations.execute(operation.statement, execution_options={"repeatable": True} if operation.repeatable else None)
 
 
-for _operation in (Reversible, AlterTable, Whole, Parts):
+for _operation in (Reversible, AlterTable, ExchangeTables, Whole, Parts):
     Operations.implementation_for(_operation)(execute_reversible)

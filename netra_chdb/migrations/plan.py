@@ -15,6 +15,8 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 from netra_chdb.errors import NotReady, SchemaMismatch
+from netra_chdb.migrations.cluster import NO_ROWS
+from netra_chdb.migrations.cluster_hosts import Hosts
 from netra_chdb.migrations.evidence import bare
 from netra_chdb.migrations.options import Options
 
@@ -34,6 +36,8 @@ _log = logging.getLogger("alembic.netra_chdb")
 
 def is_destructive(statement: str) -> bool:
     """Whether a statement loses rows or columns that nothing brings back."""
+    if statement.startswith(NO_ROWS):
+        return False
     return bool(_DESTRUCTIVE.match(re.sub(r"'(?:[^'\\]|\\.|'')*'", "''", bare(statement))))
 
 
@@ -54,7 +58,9 @@ def refuse_destructive(options: Options, database: str, statements: Iterable[str
         )
 
 
-def announce(connection: sa.Connection, database: str, steps: Iterable[Any], options: Options) -> None:
+def announce(
+    connection: sa.Connection, database: str, steps: Iterable[Any], options: Options, hosts: Hosts | None = None
+) -> None:
     """Say what is going to happen, and refuse what must not.
 
     Raises:
@@ -72,7 +78,7 @@ def announce(connection: sa.Connection, database: str, steps: Iterable[Any], opt
                 f"revision {step.revision.revision} needs ClickHouse {'.'.join(map(str, needed))} or newer, this "
                 f"server is {'.'.join(map(str, server))}: upgrade it first. Nothing was changed"
             )
-        collected = _statements(connection, database, step)
+        collected = _statements(connection, database, step, hosts)
         direction = "upgrade" if step.is_upgrade else "downgrade"
         if collected is None:
             _log.info("%s: plan: %s %s", database, direction, step.revision.revision)
@@ -81,12 +87,18 @@ def announce(connection: sa.Connection, database: str, steps: Iterable[Any], opt
         _log.info("%s: plan: %s %s, %d statements", database, direction, step.revision.revision, len(collected))
 
 
-def _statements(connection: sa.Connection, database: str, step: Any) -> Collected | None:
+def _statements(connection: sa.Connection, database: str, step: Any, hosts: Hosts | None) -> Collected | None:
     """Return a revision's statements; None for one that asks the server what to do."""
     collected: Collected = []
     context = MigrationContext.configure(
         dialect=connection.dialect,
-        opts={"as_sql": True, "literal_binds": True, "version_table_schema": database, "netra_collected": collected},
+        opts={
+            "as_sql": True,
+            "literal_binds": True,
+            "version_table_schema": database,
+            "netra_collected": collected,
+            "netra_hosts": hosts,
+        },
     )
     with Operations.context(context):
         try:

@@ -26,6 +26,8 @@ from netra_chdb.engine import create_engine
 from netra_chdb.errors import ConfigError, SchemaMismatch
 from netra_chdb.migrations import impl, plan
 from netra_chdb.migrations.autogenerate import comparing
+from netra_chdb.migrations.cluster_hosts import Hosts
+from netra_chdb.migrations.cluster_lock import ClusterLock
 from netra_chdb.migrations.journal import Attempt, Journal
 from netra_chdb.migrations.lock import Lock
 from netra_chdb.migrations.options import Options
@@ -33,7 +35,7 @@ from netra_chdb.migrations.version import OURS, Versions, verbatim
 from netra_chdb.migrations.waiting import mark
 from netra_chdb.models import analytics, traces
 
-__all__ = ["DATABASES", "behind", "current", "downgrade", "run_env", "upgrade"]
+__all__ = ["DATABASES", "ahead", "behind", "current", "downgrade", "run_env", "upgrade"]
 
 #: Database name to the metadata of its models, in the order of migration.
 DATABASES: Final[dict[str, sa.MetaData]] = {
@@ -107,6 +109,13 @@ def behind(engine: sa.Engine) -> list[str]:
     return [database for database, heads in current(engine).items() if heads != newest]
 
 
+def ahead(engine: sa.Engine) -> list[str]:
+    """Return the databases at revisions that this package does not have: a newer one has migrated them."""
+    scripts = ScriptDirectory.from_config(configuration(engine, None, Options()))
+    known = {script.revision for script in scripts.walk_revisions()}
+    return [database for database, heads in current(engine).items() if not known.issuperset(heads)]
+
+
 def run_env(context: Any) -> None:
     """Do what ``alembic/env.py`` is asked for: run the migrations of one database after the other.
 
@@ -156,12 +165,15 @@ class _Run:
         self.database = database
         self.options = options
         self._asked = asked
-        self.versions = Versions(database)
+        connects = not context.is_offline_mode()
+        self.hosts = Hosts.on(engine, database, connects=connects, wait=options.wait_timeout)
+        self.versions = Versions(database, self.hosts)
         self.configured = {
             "target_metadata": metadata,
             "version_table_schema": database,
             "include_schemas": True,
             **comparing(database),
+            impl.HOSTS: self.hosts,
         }
 
     def _configure(self, **more: Any) -> MigrationContext:
@@ -193,7 +205,8 @@ class _Run:
 
         self._configure(url=self.engine.url, literal_binds=True, on_version_apply=())
         migration = self._configure(url=self.engine.url, literal_binds=True, on_version_apply=(write,), fn=work)
-        migration.impl.static_output(f"CREATE DATABASE IF NOT EXISTS {self.database};\n")
+        create = f"CREATE DATABASE IF NOT EXISTS {self.database}"
+        migration.impl.static_output((self.hosts.cluster.bookkeeping(create) if self.hosts else create) + ";\n")
         self.context.run_migrations(engine_name=self.database)
 
     # -- online -----------------------------------------------------------------------------------------------------
@@ -210,7 +223,7 @@ class _Run:
                 self.context.run_migrations(engine_name=self.database)
                 return None
         with self._locked() as check, self.engine.connect() as connection:
-            return self._migrate(connection, Journal(self.database, self.options, check))
+            return self._migrate(connection, Journal(self.database, self.options, check, self.hosts))
 
     @contextmanager
     def _locked(self) -> Iterator[Any]:
@@ -219,11 +232,18 @@ class _Run:
             with nullcontext():
                 yield lambda connection: None
             return
-        with Lock(self.engine, self.database, wait=self.options.lock_timeout, lease=self.options.lease) as lock:
+        times = {"wait": self.options.lock_timeout, "lease": self.options.lease}
+        lock = Lock(self.engine, self.database, **times)
+        if self.hosts is not None:
+            lock = ClusterLock(self.engine, self.database, self.hosts, **times)
+        with lock:
             yield lock.check
 
     def _migrate(self, connection: sa.Connection, journal: Journal) -> str:
-        connection.execute(sa.schema.CreateSchema(self.database, if_not_exists=True))
+        if self.hosts is None:
+            connection.execute(sa.schema.CreateSchema(self.database, if_not_exists=True))
+        else:
+            self.hosts.bind(connection)
         self.versions.ensure(connection)
         journal.ensure(connection)
         before = self.versions.heads(connection)
@@ -250,7 +270,7 @@ class _Run:
         )
         if not migration.purge:
             heads = migration.get_current_heads()
-            plan.announce(connection, self.database, self.work(heads, migration), self.options)
+            plan.announce(connection, self.database, self.work(heads, migration), self.options, self.hosts)
         with _only_through(journal, connection):
             self.context.run_migrations(engine_name=self.database)
         if migration.purge and not is_written:
@@ -268,7 +288,13 @@ class _Run:
             sa.text("SELECT name FROM system.tables WHERE database = :database"), {"database": self.database}
         ).scalars()
         if all(OURS.fullmatch(name) for name in names):
+            self._drop_database(connection)
+
+    def _drop_database(self, connection: sa.Connection) -> None:
+        if self.hosts is None:
             connection.execute(sa.schema.DropSchema(self.database, if_exists=True))
+        else:
+            self.hosts.execute(connection, f"DROP DATABASE IF EXISTS {self.database}")
 
 
 @contextmanager

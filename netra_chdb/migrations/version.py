@@ -16,6 +16,7 @@ from sqlalchemy.sql import expression
 
 from netra_chdb.dialect import ReplacingMergeTree, types
 from netra_chdb.dialect.literals import quote
+from netra_chdb.migrations.cluster_hosts import Hosts
 
 __all__ = ["LOG", "OURS", "VIEW", "VersionChange", "VersionTable", "Versions", "verbatim"]
 
@@ -60,7 +61,8 @@ def _text(head: str) -> str:
 class VersionTable:
     """What Alembic's context takes for its version table."""
 
-    def __init__(self, schema: str | None) -> None:
+    def __init__(self, schema: str | None, hosts: Hosts | None = None) -> None:
+        self._hosts = hosts
         self._view = sa.table(VIEW, sa.column("version_num", types.String()), schema=schema)
         self._schema = schema
         self.c = self._view.c
@@ -68,7 +70,7 @@ class VersionTable:
     def create(self, bind: Any, checkfirst: bool = False) -> None:
         """Only offline: a connected run has made it before anything else."""
         if not isinstance(bind, sa.Connection) and self._schema is not None:
-            for statement in Versions(self._schema).ddl(bind.dialect):
+            for statement in Versions(self._schema, self._hosts).ddl(bind.dialect):
                 bind.execute(verbatim(statement))
 
     def insert(self) -> VersionChange:
@@ -82,10 +84,12 @@ class Versions:
 
     Args:
         database: its name.
+        hosts: those of the cluster that it is on; None for one server.
     """
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, hosts: Hosts | None = None) -> None:
         self.database = database
+        self._hosts = hosts
         self._log = sa.Table(
             LOG,
             sa.MetaData(),
@@ -103,16 +107,17 @@ class Versions:
     def ddl(self, dialect: Any) -> list[str]:
         """Return the statements that make the log and the view where they are not there."""
         log = str(sa.schema.CreateTable(self._log, if_not_exists=True).compile(dialect=dialect)).strip()
-        return [
+        made = [
             log,
             f"CREATE VIEW IF NOT EXISTS {self._name(dialect, VIEW)} AS "  # noqa: S608
             f"SELECT version_num FROM {self._name(dialect, LOG)} FINAL WHERE is_head = 1",
         ]
+        return made if self._hosts is None else [self._hosts.cluster.bookkeeping(statement) for statement in made]
 
     def ensure(self, connection: sa.Connection) -> None:
         """Make what is missing; a version table that is a plain table hands its rows over. Call it under the lock."""
         make_log, make_view = self.ddl(connection.dialect)
-        connection.exec_driver_sql(make_log)
+        self._execute(connection, make_log)
         found = connection.execute(
             sa.text("SELECT engine FROM system.tables WHERE database = :database AND name = :name"),
             {"database": self.database, "name": VIEW},
@@ -123,16 +128,29 @@ class Versions:
                 f"SELECT version_num FROM {self._name(connection.dialect, VIEW)}"  # noqa: S608
             )
             self.write(connection, {str(row[0]).rstrip("\0") for row in plain})
-            connection.exec_driver_sql(f"DROP TABLE {self._name(connection.dialect, VIEW)}")
-        connection.exec_driver_sql(make_view)
+            self._execute(connection, f"DROP TABLE {self._name(connection.dialect, VIEW)}")
+        self._execute(connection, make_view)
+
+    def _execute(self, connection: sa.Connection, statement: str) -> None:
+        if self._hosts is None:
+            connection.exec_driver_sql(statement)
+        else:
+            self._hosts.execute(connection, statement)
+
+    def _caught_up(self, connection: sa.Connection) -> None:
+        """On a cluster, any replica may be asked: it first gets what others have written."""
+        if self._hosts is not None:
+            self._hosts.sync(connection, LOG)
 
     def heads(self, connection: sa.Connection) -> set[str]:
         """Return the heads that the log holds."""
+        self._caught_up(connection)
         statement = f"SELECT version_num FROM {self._name(connection.dialect, LOG)} FINAL WHERE is_head = 1"  # noqa: S608
         return {str(row[0]) for row in connection.exec_driver_sql(statement)}
 
     def last_change(self, connection: sa.Connection) -> int:
         """Return the number of the last change; it tells one attempt at a step from an earlier one."""
+        self._caught_up(connection)
         statement = f"SELECT max(change) FROM {self._name(connection.dialect, LOG)}"  # noqa: S608
         return int(connection.exec_driver_sql(statement).scalar() or 0)
 

@@ -8,10 +8,11 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from netra_chdb.dialect.literals import quote
 from netra_chdb.errors import NotReady, SchemaMismatch
 from netra_chdb.migrations.evidence import mutates, names_in, number_of
 
-__all__ = ["mark", "wait_for_mutations", "wait_for_statements"]
+__all__ = ["Patience", "mark", "wait_for_mutations", "wait_for_statements"]
 
 _log = logging.getLogger("alembic.netra_chdb")
 _TELL_EVERY: Final = 5.0
@@ -22,7 +23,7 @@ def mark(database: str) -> str:
     return f"/* alembic {database.replace('*/', '')} */ "
 
 
-class _Patience:
+class Patience:
     """Sleeps ever longer, tells now and then what it waits for, and ends."""
 
     def __init__(self, database: str, seconds: float) -> None:
@@ -49,7 +50,7 @@ def wait_for_statements(connection: sa.Connection, database: str, seconds: float
     Raises:
         NotReady: one still runs after ``seconds``.
     """
-    patience = _Patience(database, seconds)
+    patience = Patience(database, seconds)
     question = sa.text("SELECT query, elapsed FROM system.processes WHERE startsWith(query, :mark)")
     if tuple(connection.dialect.server_version_info or ()) < (20,):
         question = sa.text("SELECT query, elapsed FROM system.processes WHERE position(query, :mark) = 1")
@@ -59,9 +60,16 @@ def wait_for_statements(connection: sa.Connection, database: str, seconds: float
 
 
 def wait_for_mutations(
-    connection: sa.Connection, database: str, statement: str, since: dict[str, int], seconds: float
+    connection: sa.Connection,
+    database: str,
+    statement: str,
+    since: dict[str, int],
+    seconds: float,
+    cluster: str | None = None,
 ) -> None:
     """Return when the tables that ``statement`` names have no unfinished mutation that is newer than ``since``.
+
+    On a cluster, whose shards number their mutations each for itself, when they have none.
 
     Raises:
         NotReady: one is unfinished after ``seconds``.
@@ -72,13 +80,15 @@ def wait_for_mutations(
     asked = {"database": database, "names": tuple(names_in(statement))}
     modern = tuple(connection.dialect.server_version_info or ()) > (20,)
     reason = "latest_fail_reason" if modern else "''"
+    mutations = "system.mutations" if cluster is None else f"cluster({quote(cluster)}, system.mutations)"
+    since = since if cluster is None else {}
     question = sa.text(
-        f"SELECT table, mutation_id, command, parts_to_do, {reason} FROM system.mutations "  # noqa: S608
+        f"SELECT table, mutation_id, command, parts_to_do, {reason} FROM {mutations} "  # noqa: S608
         "WHERE database = :database AND table IN :names AND is_done = 0"
     )
-    patience = _Patience(database, seconds)
+    patience = Patience(database, seconds)
     while unfinished := [
-        row for row in connection.execute(question, asked) if number_of(row[1]) > since.get(row[0], 0)
+        row for row in connection.execute(question, asked) if number_of(row[1]) > since.get(row[0], -bool(cluster))
     ]:
         for table, mutation, command, _, failure in unfinished:
             if failure:

@@ -132,7 +132,8 @@ def _look_at_server(checks: Checks, config: Config, engine: sa.Engine) -> None:
         if reason is not None:
             checks.add(name, skipped(reason))
         elif checks.run(name, lambda: _with_connection(engine, look), where).state == "failed":  # noqa: B023
-            reason = _lost(engine)
+            # What is asked next is in words that an old server does not know.
+            reason = _lost(engine) or ("the server is too old" if name == "server version" else None)
 
 
 def _with_connection(engine: sa.Engine, look: server.Look) -> Finding:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from netra_chdb import migrations
 from netra_chdb.config import Config
+from netra_chdb.migrations.cluster_described import on_this_server
 from netra_chdb.validation import rows, schema
 from netra_chdb.validation.check import Checks, connected_engine
 from netra_chdb.validation.diagnosis import diagnose
@@ -74,7 +75,7 @@ def _answers(connection: sa.Connection, where: str) -> Finding:
 def _compare(checks: Checks, engine: sa.Engine, database: str, where: str) -> None:
     name, began = f"schema {database}", time.monotonic()
     try:
-        with engine.connect() as connection:
+        with engine.connect() as connection, on_this_server(connection):
             found = list(schema.compare_with_models(connection, database))
     except Exception as error:
         diagnosis = diagnose(error, where)

@@ -58,6 +58,8 @@ _STATEMENTS: Final = {
     "`alembic upgrade head --sql` prints it",
 }
 _NOT_OURS: Final = ("no answer of a ClickHouse server", "Unexpected packet", "clickhouse-client program")
+#: What clickhouse-connect sends with each query, and a server before 22 does not take.
+_TOO_OLD: Final = "Unknown setting client_protocol_version"
 
 
 def told(error: BaseException, longest: int = 300) -> str:
@@ -108,6 +110,13 @@ def diagnose(error: BaseException, where: str) -> Diagnosis:
             Step.HANDSHAKE,
             f"what listens on {where} is not ClickHouse, or speaks its other protocol",
             "use the port of the driver's protocol: 8123 or 8443 for HTTP, 9000 or 9440 for native TCP",
+            passes=False,
+        )
+    if any(_TOO_OLD in str(each) for each in chain):
+        return Diagnosis(
+            Step.HANDSHAKE,
+            f"{where} is a ClickHouse that is too old: {told(error)}",
+            "upgrade ClickHouse",
             passes=False,
         )
     code = code_of(error)

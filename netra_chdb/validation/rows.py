@@ -51,7 +51,8 @@ def writable(connection: sa.Connection, database: str) -> Finding:
     """
     targets = {view.target for view in views(migrations.DATABASES[database])}
     scratch = f"probe_{uuid.uuid4().hex}"
-    connection.execute(sa.schema.CreateSchema(scratch))
+    here: Any = {"clickhouse_cluster": False}
+    connection.execute(sa.schema.CreateSchema(scratch), execution_options=here)
 
     def write(table: sa.Table) -> None:
         name = _name(connection, table)
@@ -61,7 +62,7 @@ def writable(connection: sa.Connection, database: str) -> Finding:
     try:
         return _each(connection, database, write, "written to")
     finally:
-        connection.execute(sa.schema.DropSchema(scratch))
+        connection.execute(sa.schema.DropSchema(scratch), execution_options=here)
 
 
 def _each(connection: sa.Connection, database: str, act: Callable[[sa.Table], None], done: str) -> Finding:
@@ -86,8 +87,8 @@ def _write_copy(connection: sa.Connection, scratch: str, table: sa.Table, name: 
         sa.text("SELECT engine_full FROM system.tables WHERE database = :database AND name = :name"),
         {"database": table.schema, "name": table.name},
     ).scalar()
-    if str(full).startswith("Replicated"):
-        return  # a copy would be one more replica under the same path
+    if str(full).startswith(("Replicated", "Distributed")):
+        return  # a copy would be one more replica under the same path, or write to the same shards
     copy = f"{scratch}.{connection.dialect.identifier_preparer.quote(table.name)}"
     connection.exec_driver_sql(f"CREATE TABLE {copy} AS {name}")
     column, value = ("created_on", "today()") if is_target else ("created_at", "now64(3)")

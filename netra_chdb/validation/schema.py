@@ -7,17 +7,22 @@ from collections.abc import Iterator
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
 
 from netra_chdb import migrations
-from netra_chdb.dialect.description import Description, Difference, describe, describe_models, differences
+from netra_chdb.dialect.description import Description, Difference, describe_models, differences
 from netra_chdb.migrations.alterations import alterations
+from netra_chdb.migrations.cluster_described import describe_database
 from netra_chdb.migrations.operations import AlterTable, Refuse
 from netra_chdb.migrations.version import OURS
+from netra_chdb.validation.diagnosis import Step, diagnose
 from netra_chdb.validation.result import Finding, bad, odd
 
 __all__ = ["compare_with_models"]
 
 _SHOWN: Final = 200
+#: What a table may have more of: rows are written and read as before.
+_HARMLESS: Final = frozenset({"column", "index", "projection"})
 _BY_HAND: Final = "`alembic revision --autogenerate` writes the change"
 
 
@@ -31,7 +36,7 @@ def compare_with_models(connection: sa.Connection, database: str) -> Iterator[tu
     prefix = f"{database}."
     metadata = migrations.DATABASES[database]
     wanted = {name: one for name, one in describe_models(connection, metadata).items() if one.name.startswith(prefix)}
-    found = {one.name: one for name, one in describe(connection, database).items() if not OURS.fullmatch(name)}
+    found = {one.name: one for name, one in describe_database(connection, database).items() if not OURS.fullmatch(name)}
     for name, model in wanted.items():
         if name not in found:
             yield f"{model.kind} {name}", _missing(model)
@@ -56,7 +61,9 @@ def _changed(connection: sa.Connection, model: Description, other: Description) 
         return
     advice = _advice(connection, model, other)
     for one in different:
-        yield f"{one.what} {model.name}{'.' if one.name else ''}{one.name}", bad(_words(one), advice)
+        extra = one.wanted is None and one.what in _HARMLESS
+        finding = odd(_words(one), f"if nobody needs it: {advice}") if extra else bad(_words(one), advice)
+        yield f"{one.what} {model.name}{'.' if one.name else ''}{one.name}", finding
 
 
 def _words(one: Difference) -> str:
@@ -80,6 +87,13 @@ def _advice(connection: sa.Connection, model: Description, other: Description) -
     connection.execute(sa.schema.CreateSchema(scratch))
     try:
         operations = list(alterations(model, other, connection, scratch))
+    except sa_exc.DBAPIError as error:
+        # A table that the server would not make today, as by an ALTER that it checks less than a CREATE. What else
+        # differs is to be told all the same.
+        found = diagnose(error, model.name)
+        if found.step is not Step.STATEMENT:
+            raise
+        return f"change it back by hand; a copy to try that on cannot be made: {found.evidence}"
     finally:
         connection.execute(sa.schema.DropSchema(scratch))
     refused = [operation.reason for operation in operations if isinstance(operation, Refuse)]

@@ -19,7 +19,9 @@ Look: TypeAlias = Callable[[sa.Connection], Finding]
 
 _SYNTAX: Final = 62
 _OLDEST: Final = (22, 8)
-_RIGHTS: Final = ("SELECT", "INSERT", "CREATE TABLE", "ALTER TABLE")
+#: What the application needs, and what only migrations do.
+_RIGHTS: Final = ("SELECT", "INSERT")
+_MIGRATES: Final = ("CREATE TABLE", "ALTER TABLE")
 _DATABASES: Final = tuple(migrations.DATABASES)
 _OURS: Final = f"database IN ({', '.join(map(repr, _DATABASES))})"
 _CLOCK_ODD: Final = 2.0
@@ -68,7 +70,7 @@ def _rights(connection: sa.Connection) -> Finding:
         )
     missing: list[str] = []
     for database in _DATABASES:
-        for right in _RIGHTS:
+        for right in (*_RIGHTS, *_MIGRATES):
             try:
                 granted = _is_granted(connection, f"CHECK GRANT {right} ON {database}.*")
             except sa_exc.DBAPIError as error:
@@ -78,9 +80,12 @@ def _rights(connection: sa.Connection) -> Finding:
             if not granted:
                 missing.append(f"{right} ON {database}.*")
     if missing:
-        grants = "; ".join(f"GRANT {right} TO {user}" for right in missing)
-        return bad(f"user {user} lacks {', '.join(missing)}", f"as an administrator: {grants}")
-    return good(f"user {user} may {', '.join(_RIGHTS)} in {' and '.join(_DATABASES)}")
+        evidence = f"user {user} lacks {', '.join(missing)}"
+        advice = f"as an administrator: {'; '.join(f'GRANT {right} TO {user}' for right in missing)}"
+        if not any(lacked.startswith(_RIGHTS) for lacked in missing):
+            return odd(f"{evidence}: it may not migrate", f"let another user migrate (`netra-chdb init`); or {advice}")
+        return bad(evidence, advice)
+    return good(f"user {user} may {', '.join((*_RIGHTS, *_MIGRATES))} in {' and '.join(_DATABASES)}")
 
 
 def clock(connection: sa.Connection, now: Callable[[], float] = time.time) -> Finding:
@@ -218,6 +223,11 @@ def _durability(connection: sa.Connection) -> Finding:
 
 def _schema(connection: sa.Connection) -> Finding:
     behind = migrations.behind(connection.engine)
+    if behind and (ahead := migrations.ahead(connection.engine)):
+        return bad(
+            f"{' and '.join(ahead)} at a revision that this version of the application does not have",
+            "deploy the newer version, which has migrated it, or let that one `alembic downgrade` first",
+        )
     if behind:
         return bad(f"{' and '.join(behind)} not at the newest revision", "run `netra-chdb init`")
     return good("both databases are at the newest revision")

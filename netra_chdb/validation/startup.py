@@ -196,7 +196,8 @@ class Startup:
         url = self._config.sqlalchemy_url
         if url.database in migrations.DATABASES:
             url = url.set(database="")  # it may not be there yet; None would leave it
-        engine = create_engine(url, poolclass=sa.NullPool, connect_args=arguments)
+        on = {"clickhouse_cluster": self._config.cluster}
+        engine = create_engine(url, poolclass=sa.NullPool, connect_args=arguments, execution_options=on)
         try:
             hosts = getattr(engine.dialect, "hosts", None)
             if hosts is not None and not goes_through_proxy(engine.url):
@@ -211,7 +212,12 @@ class Startup:
         with self._asking(engine) as connection:
             connection.exec_driver_sql("SELECT 1")
         self.status = "looking at the schema"
-        if (behind := migrations.behind(engine)) and self._migrate:
+        if (behind := migrations.behind(engine)) and (ahead := migrations.ahead(engine)):
+            raise SchemaMismatch(
+                f"{', '.join(ahead)} at a revision that this version of the application does not have: deploy the "
+                "newer version, which has migrated it, or let that one `alembic downgrade` first"
+            )
+        if behind and self._migrate:
             self.status = f"migrating {', '.join(behind)} (or waiting for another process that does)"
             migrations.upgrade(engine, lock_timeout=self._left())
         elif behind:

@@ -31,10 +31,12 @@ def make_data(modern_server: ModernServer, tmp_path: Path) -> Iterator[Callable[
     """Make data layers on the shared server; ``port`` is that of a line to it."""
     made: list[DataAccess] = []
 
-    def make(*, port: int | None = None, password: str | None = None, **settings: Any) -> DataAccess:
+    def make(
+        *, driver: str = "chhttp", port: int | None = None, password: str | None = None, **settings: Any
+    ) -> DataAccess:
         more = {} if password is None else {"password": password}
         quick = {"retry_max_attempts": 1, "attempt_timeout": 1.0, "health_check_interval": 0.2, "breaker_fail_max": 2}
-        url = modern_server.url("chhttp", port=port, **more)
+        url = modern_server.url(driver, port=port, **more)
         data = DataAccess(Config(url=url, spool_dir=tmp_path / "spool", **{**quick, **settings}))
         made.append(data)
         return data

@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import time
+import traceback
+import urllib.request
 from collections.abc import Callable
 from typing import Annotated
 
@@ -148,11 +150,21 @@ def test_200_requests_at_once_while_clickhouse_hangs(make_data: Callable[..., Da
     assert slowest < 10
 
 
+@pytest.mark.parametrize("driver", ["chhttp", "chnative"])
 def test_no_password_anywhere(
-    make_data: Callable[..., DataAccess], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    driver: str,
+    make_data: Callable[..., DataAccess],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    data = make_data(password=MARKER)
+    data = make_data(driver=driver, password=MARKER, redis_url=f"redis://:{MARKER}@127.0.0.1:1/0")
+    raised: list[BaseException | None] = []
+    data.events.record(user_id="u", event_type="ui", event_name="click")
+    for act in (data.initialize, lambda: data.events.count(user_id="u"), lambda: data.flush(0.1)):
+        with pytest.raises(Exception, match=r"\w") as caught:
+            act()
+        raised.append(caught.value)
     with served(application(data, operator=lambda: None)) as site:
         report = data.health()
         assert report.probe("connection").state == "failed"
@@ -160,7 +172,15 @@ def test_no_password_anywhere(
         fail(data)
         paths = [*READS, "/metrics", f"{ROOT}/ui", "/openapi.json", "/nothing"]
         texts = [answer.text + str(answer.headers) for answer in map(site.get, paths)]
+        with urllib.request.urlopen(f"{site.url}{ROOT}/stream", timeout=20) as stream:  # noqa: S310
+            texts += [stream.readline().decode() for _ in range(8)]
+        assert any("CLICKHOUSE_PASSWORD" in text for text in texts[-8:]), "the report is among them"
         texts += [site.post(path, {"mode": "degraded"}).text for path in ACTIONS]
+    for error in raised:
+        while error is not None:  # as a log would show it, with its causes
+            texts += [str(error), repr(error), "".join(traceback.format_exception(error))]
+            error = error.__cause__ or error.__context__
+    texts += [str(data.validate().to_dict()), str(data.consistency().to_dict()), repr(data), repr(data.engine)]
     texts += [repr(report), str(report.as_dict()), repr(data.monitor.history.since()), caplog.text, *capfd.readouterr()]
     assert not [text for text in texts if MARKER in text]
 

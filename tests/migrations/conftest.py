@@ -43,12 +43,13 @@ class Site:
     def __init__(self, server: ModernServer, worker: Worker, engine: sa.Engine, path: Path) -> None:
         self.server, self.worker, self.engine = server, worker, engine
         self.history = History(path)
+        self.database = DATABASE
 
     def clear(self) -> None:
-        self.server.query(f"DROP DATABASE IF EXISTS {DATABASE} SYNC")
+        self.server.query(f"DROP DATABASE IF EXISTS {self.database} SYNC")
 
     def job(self, direction: str, revision: str, **job: Any) -> dict[str, Any]:
-        options = {"database": DATABASE, "allow_destructive": True, "lock_timeout": 20, **job.pop("options", {})}
+        options = {"database": self.database, "allow_destructive": True, "lock_timeout": 20, **job.pop("options", {})}
         url, scripts = job.pop("url", self.server.url("chhttp")), str(self.history.path)
         return {"url": url, "scripts": scripts, "direction": direction, "revision": revision, "options": options, **job}
 
@@ -58,33 +59,34 @@ class Site:
 
     def upgrade(self, revision: str = "head", **options: Any) -> None:
         """Migrate in this process."""
-        options = {"database": DATABASE, "lock_timeout": 5.0, **options}
+        options = {"database": self.database, "lock_timeout": 5.0, **options}
         migrations.upgrade(self.engine, revision, scripts=self.history.path, **options)
 
     def downgrade(self, revision: str, **options: Any) -> None:
-        options = {"database": DATABASE, "lock_timeout": 5.0, "allow_destructive": True, **options}
+        options = {"database": self.database, "lock_timeout": 5.0, "allow_destructive": True, **options}
         migrations.downgrade(self.engine, revision, scripts=self.history.path, **options)
 
     def expire_locks(self) -> None:
         """What the lease does by itself; another test waits for it."""
         for name in self.tables("alembic_lock_"):
-            self.server.query(f"DROP TABLE {DATABASE}.{name} SYNC")
+            self.server.query(f"DROP TABLE {self.database}.{name} SYNC")
 
     def tables(self, prefix: str = "") -> list[str]:
         return self.server.query(
-            f"SELECT name FROM system.tables WHERE database = '{DATABASE}' AND startsWith(name, '{prefix}') ORDER BY 1"
+            f"SELECT name FROM system.tables WHERE database = '{self.database}' AND startsWith(name, '{prefix}') "
+            "ORDER BY name"
         ).split()
 
     def heads(self) -> list[str]:
-        return self.server.query(f"SELECT version_num FROM {DATABASE}.alembic_version ORDER BY 1").split()
+        return self.server.query(f"SELECT version_num FROM {self.database}.alembic_version ORDER BY 1").split()
 
     def state(self) -> str:
         """Every table with its definition, the rows of ``t``, and the heads."""
         tables = self.server.query(
-            f"SELECT name, create_table_query FROM system.tables WHERE database = '{DATABASE}' "
+            f"SELECT name, create_table_query FROM system.tables WHERE database = '{self.database}' "
             "AND NOT startsWith(name, 'alembic_') ORDER BY name"
         )
-        rows = self.server.query(f"SELECT count(), sum(n) FROM {DATABASE}.t") if "t" in self.tables() else ""
+        rows = self.server.query(f"SELECT count(), sum(n) FROM {self.database}.t") if "t" in self.tables() else ""
         heads = self.heads() if "alembic_version" in self.tables() else []
         return f"{tables}\n{rows}\n{heads}"
 

@@ -183,21 +183,41 @@ EVERY_OPERATION: tuple[tuple[str, str], ...] = (
         'op.replace_view("v", select=f"SELECT k FROM {database}.t", materialized=False, schema=database)',
     ),
     ('op.rename_table("d", "d2", schema=database)', 'op.rename_table("d2", "d", schema=database)'),
-    ('op.exchange_tables("d2", "w", schema=database)', 'op.exchange_tables("d2", "w", schema=database)'),
-    ('op.exchange_tables("w", "d2", schema=database)', 'op.exchange_tables("w", "d2", schema=database)'),
-    ('op.detach_table("d2", schema=database)', 'op.attach_table("d2", schema=database)'),
-    ('op.attach_table("d2", schema=database)', 'op.detach_table("d2", schema=database)'),
+    (
+        'op.exchange_tables("d2", "w", schema=database)\nop.exchange_tables("w", "d2", schema=database)',
+        'op.exchange_tables("d2", "w", schema=database)\nop.exchange_tables("w", "d2", schema=database)',
+    ),
+    (
+        'op.detach_table("d2", schema=database)\nop.attach_table("d2", schema=database)',
+        'op.detach_table("d2", schema=database)\nop.attach_table("d2", schema=database)',
+    ),
     ('op.create_database(f"{database}_more")', 'op.drop_database(f"{database}_more")'),
     (
-        'op.alter_table("t", "DETACH PARTITION tuple()", schema=database)',
+        'op.alter_table("t", "DETACH PARTITION tuple()", schema=database)\n'
+        'op.alter_table("t", "ATTACH PARTITION tuple()", schema=database)',
+        'op.alter_table("t", "DETACH PARTITION tuple()", schema=database)\n'
         'op.alter_table("t", "ATTACH PARTITION tuple()", schema=database)',
     ),
     (
-        'op.alter_table("t", "ATTACH PARTITION tuple()", schema=database)',
-        'op.alter_table("t", "DETACH PARTITION tuple()", schema=database)',
+        'op.create_dictionary("words", f"(k UInt64, n UInt32 DEFAULT 50) PRIMARY KEY k SOURCE(CLICKHOUSE(DB '
+        "'{database}' TABLE 't')) LAYOUT(HASHED()) LIFETIME(60) COMMENT '50%'\", schema=database)",
+        'op.drop_dictionary("words", schema=database)',
     ),
     (
-        "op.run_sql(f\"ALTER TABLE {database}.t MODIFY COMMENT '12:30 50%'\")",
+        'op.replace_dictionary("words", f"(k UInt64, n UInt32 DEFAULT 7) PRIMARY KEY k SOURCE(CLICKHOUSE(DB '
+        "'{database}' TABLE 't')) LAYOUT(FLAT()) LIFETIME(60)\", schema=database)",
+        'op.replace_dictionary("words", f"(k UInt64, n UInt32 DEFAULT 50) PRIMARY KEY k SOURCE(CLICKHOUSE(DB '
+        "'{database}' TABLE 't')) LAYOUT(HASHED()) LIFETIME(60) COMMENT '50%'\", schema=database)",
+    ),
+    (
+        'op.create_check_constraint("less", "t", "n < 1000", schema=database)\n'
+        'op.create_table_comment("d2", "50%", schema=database)',
+        'op.drop_table_comment("d2", schema=database)\nop.drop_constraint("less", "t", schema=database)',
+    ),
+    (
+        "op.run_sql(f\"ALTER TABLE {database}.t MODIFY COMMENT '12:30 50%'\")\n"
+        "op.execute(f\"ALTER TABLE {database}.w MODIFY COMMENT '50%'\")",
+        "op.execute(f\"ALTER TABLE {database}.w MODIFY COMMENT ''\")\n"
         "op.run_sql(f\"ALTER TABLE {database}.t MODIFY COMMENT ''\")",
     ),
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -59,6 +60,8 @@ def model(
     target: str = "target",
     more: tuple[str, ...] = (),
     plain_view: str | None = "SELECT id FROM {}.t",
+    comments: tuple[str | None, str | None] = ("rows' times", "ids: 50%"),
+    dictionary: Mapping[str, Any] | None = MappingProxyType({}),
     without: tuple[str, ...] = (),
 ) -> sa.MetaData:
     """The model, with what differs from the base."""
@@ -87,10 +90,21 @@ def model(
             sa.Column("at", ch.DateTime64(3, "UTC")),
             ch.MergeTree(order_by=["id"]),
         )
+    if dictionary is not None:
+        has = {"source": metadata.tables[f"{database}.other"], "comment": "50% it's", "type": ch.String(), **dictionary}
+        sa.Table(
+            "d",
+            metadata,
+            sa.Column("id", ch.UInt64(), primary_key=True),
+            sa.Column("at", has.pop("type"), nullable=False, server_default=has.pop("default", "")),
+            ch.Dictionary(**{name: value for name, value in has.items() if name != "comment"}),
+            comment=has["comment"],
+        )
     if view:
-        ch.MaterializedView("mv", metadata.tables[f"{database}.{target}"], sa.text(view.format(database)))
+        written_to = metadata.tables[f"{database}.{target}"]
+        ch.MaterializedView("mv", written_to, sa.text(view.format(database)), comment=comments[0])
     if plain_view:
-        ch.View("v", metadata, sa.text(plain_view.format(database)))
+        ch.View("v", metadata, sa.text(plain_view.format(database)), comment=comments[1])
     return metadata
 
 
@@ -156,6 +170,32 @@ CHANGES: dict[str, Callable[[], dict[str, Any]]] = {
     "plain view's query changed": lambda: {"plain_view": "SELECT id + 1 AS id FROM {}.t WHERE name LIKE '50%'"},
     "plain view dropped": lambda: {"plain_view": None},
     "table added": lambda: {"more": ("third",)},
+    "view's comment changed": lambda: {"comments": ("other", "ids: 50%")},
+    "view's comment dropped": lambda: {"comments": (None, "ids: 50%")},
+    "plain view's comment changed": lambda: {"comments": ("rows' times", "100%")},
+    "plain view's comment dropped": lambda: {"comments": ("rows' times", None)},
+    "dictionary dropped": lambda: {"dictionary": None},
+    "dictionary's source changed": lambda: {
+        "dictionary": {"source": "CLICKHOUSE(QUERY 'SELECT 1 AS id, \\'%\\' AS at')"}
+    },
+    "dictionary's layout changed": lambda: {"dictionary": {"layout": "HASHED"}},
+    "dictionary's lifetime changed": lambda: {"dictionary": {"lifetime": (60, 600)}},
+    "dictionary's attribute changed": lambda: {"dictionary": {"type": ch.DateTime(), "default": "2026-01-01"}},
+    "dictionary's default changed": lambda: {"dictionary": {"default": "50% it's"}},
+    "dictionary's comment changed": lambda: {"dictionary": {"comment": "other"}},
+    "dictionary's comment dropped": lambda: {"dictionary": {"comment": None}},
+    "dictionary's setting added": lambda: {"dictionary": {"settings": {"max_threads": 2}}},
+    "column's settings added": lambda: column(
+        "kind", ch.Enum8("a", "b"), clickhouse_settings={"min_compress_block_size": 65536}
+    ),
+    "default to ephemeral": lambda: column("value", ch.Float64(), clickhouse_ephemeral="1.5"),
+    "assumption added": lambda: {
+        "items": (ch.Projection("p", SUMS), sa.CheckConstraint("value >= 0", name="positive", clickhouse_assume=True))
+    },
+    "index that covers several columns": lambda: {"indexes": {"ix_both": ("(value, name)", "minmax", 1)}},
+    "statistics added": lambda: column(
+        "value", ch.Float64(), server_default=sa.text("1.5"), clickhouse_statistics="tdigest"
+    ),
 }
 #: One of each kind of operation; the others are slow tests.
 QUICK = {
@@ -172,6 +212,10 @@ QUICK = {
     "view's query changed",
     "plain view dropped",
     "table added",
+    "dictionary dropped",
+    "dictionary's source changed",
+    "plain view's comment changed",
+    "statistics added",
 }
 ONE_WAY: dict[str, Callable[[], dict[str, Any]]] = {
     "sort key longer": lambda: {
@@ -192,10 +236,9 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
 class Base:
     """A database that stands where the base model stands."""
 
-    def __init__(self, connection: sa.Connection, database: str) -> None:
-        self.connection, self.database = connection, database
-        metadata = model(database)
-        metadata.create_all(connection)
+    def __init__(self, connection: sa.Connection, make: Callable[[], str]) -> None:
+        self.connection, self.make, self.database = connection, make, make()
+        model(self.database).create_all(connection)
 
     def script(self, metadata: sa.MetaData) -> Any:
         options = {**comparing(self.database), "version_table_schema": self.database, "include_schemas": True}
@@ -213,7 +256,7 @@ class Base:
 @pytest.fixture
 def base(embedded: sa.Engine, make_database: Callable[[sa.Engine], str]) -> Any:
     with embedded.connect() as connection:
-        yield Base(connection, make_database(embedded))
+        yield Base(connection, lambda: make_database(embedded))
 
 
 def there_and_back(base: Base, change: Callable[[], dict[str, Any]]) -> Any:
@@ -263,6 +306,50 @@ def test_what_cannot_be_changed_in_place_is_refused_with_the_way(base: Base, cha
     assert "op.exchange_tables()" in reason
     with pytest.raises(SchemaMismatch, match="cannot be changed in place"):
         base.run([operation])
+
+
+def test_a_view_that_gets_another_target_misses_no_row(base: Base) -> None:
+    """A view is put in the place of the other, there and back; what arrives in between is in one target at least."""
+    sent = 0
+
+    def arrive() -> None:
+        nonlocal sent
+        row = f"SELECT {sent}, now64(), 'a'"
+        base.connection.exec_driver_sql(f"INSERT INTO {base.database}.t (id, at, kind) {row}")
+        sent += 1
+        for target in ("target", "other"):
+            ids = base.connection.exec_driver_sql(f"SELECT id FROM {base.database}.{target}").scalars().all()
+            assert len(set(ids)) == len(ids)
+            arrived.update(ids)
+        assert arrived == set(range(sent))
+
+    arrived: set[int] = set()
+    script = base.script(model(base.database, target="other"))
+    code = render_python_code(script.upgrade_ops)
+    arrive()
+    for call in [line for line in code.splitlines() if line.strip().startswith("op.")]:
+        exec(call.strip(), {"op": Operations(base.context)})  # noqa: S102
+        arrive()
+    assert base.differences(model(base.database, target="other")) == []
+    for operation in script.downgrade_ops.ops:
+        base.run([operation])
+        arrive()
+    assert sent == 1 + 3 + 3
+    assert base.differences(model(base.database)) == []
+
+
+def test_a_dictionary_whose_source_has_a_password_is_left_to_somebody(base: Base) -> None:
+    """The server shows no password: what would be written into the revision would not run."""
+    secret = "CLICKHOUSE(HOST '127.0.0.1' USER 'u' PASSWORD 'hidden-marker' DB 'd' TABLE 't')"
+    for before, after in (({}, {"source": secret}), ({"source": secret}, {}), (None, {"source": secret})):
+        base.database = base.make()
+        model(base.database, dictionary=before).create_all(base.connection)
+        (operation,) = base.script(model(base.database, dictionary=after)).upgrade_ops.ops
+        kind, reason = operation.to_diff_tuple()
+        assert kind == "refuse"
+        assert f"{base.database}.d: its source has a password" in reason
+        assert "op.replace_dictionary()" in reason
+        assert "hidden-marker" not in reason
 
 
 def everything(database: str, metadata: sa.MetaData) -> sa.MetaData:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from netra_chdb import create_engine
 from netra_chdb.errors import NotReady, SchemaMismatch
 from tests.migrations.conftest import DATABASE, Site
+from tests.migrations.worker import Worker
+from tests.servers import ModernServer, wait_for
 
 CREATE = (
     'op.create_table("{}", sa.Column("n", ch.UInt32(), nullable=False), ch.MergeTree(order_by=["n"]), schema=database)'
@@ -90,6 +95,42 @@ def test_a_statement_that_left_no_trace_is_asked_about(site: Site, step: str) ->
     site.upgrade(step=step)
     rows = site.server.query(f"SELECT arraySort(groupArray(n)) FROM {DATABASE}.t")
     assert rows == {"done": "[7]", "again": "[1,7]"}[step]
+
+
+@pytest.mark.parametrize("way_out", [pytest.param("again", marks=pytest.mark.slow), "repeatable"])
+def test_an_insert_that_was_carried_out_in_part(worker: Worker, tmp_path: Path, way_out: str) -> None:
+    """The server dies in the middle of INSERT ... SELECT: some rows are there, and nobody can tell which."""
+    rows = 12
+    insert = (
+        f"INSERT INTO {DATABASE}.t SELECT number FROM numbers({rows}) WHERE number NOT IN (SELECT n FROM {DATABASE}.t) "
+        "AND sleepEachRow(0.2) = 0 SETTINGS max_block_size = 1, min_insert_block_size_rows = 1, max_threads = 1"
+    )
+    with ModernServer(tmp_path / "server") as server, ThreadPoolExecutor() as other:
+        engine = create_engine(sa.make_url(server.url("chhttp")))
+        site = Site(server, worker, engine, tmp_path / "history")
+        site.history.add("a", create("t"))
+        site.history.add("b", f"op.run_sql({insert!r})")
+        site.upgrade("a")
+        run = other.submit(site.move, "upgrade", "b")
+        wait_for(lambda: server.query(f"SELECT count() > 2 FROM {DATABASE}.t") == "1", "the first rows")
+        server.kill()
+        assert run.result()["status"] == 1
+        server.start()
+        site.expire_locks()
+        there = int(server.query(f"SELECT count() FROM {DATABASE}.t"))
+        assert 2 < there < rows
+        with pytest.raises(SchemaMismatch, match=r"nothing shows whether .*in part.*repeatable=True"):
+            site.upgrade()
+        assert site.heads() == ["a"]
+        if way_out == "again":
+            site.upgrade(step="again")
+        else:
+            site.history.last = "a"
+            site.history.add("b", f"op.run_sql({insert!r}, repeatable=True)")
+            site.upgrade()
+        assert server.query(f"SELECT count(), uniqExact(n) FROM {DATABASE}.t") == f"{rows}\t{rows}"
+        assert site.heads() == ["b"]
+        engine.dispose()
 
 
 def test_statements_past_the_journal_are_refused_and_questions_are_not(site: Site) -> None:

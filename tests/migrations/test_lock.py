@@ -83,8 +83,10 @@ def test_a_holder_thought_dead_neither_works_on_nor_refreshes(site: Site) -> Non
                 zombie.check(connection)
             heir._lease = 300
             heir.check(connection)
+            own, zombie._epoch = zombie._epoch, heir._epoch
             with pytest.raises(Exception, match=r"NOT_FOUND_COLUMN_IN_BLOCK|UNKNOWN_TABLE"):
-                connection.exec_driver_sql(zombie._refresh("held").replace(f"_{zombie._epoch} ", f"_{heir._epoch} "))
+                zombie._refresh(connection, "held")
+            zombie._epoch = own
     # The zombie's end released nothing of another's: the heir's own end did.
     with Lock(site.engine, DATABASE, wait=2, lease=300):
         pass

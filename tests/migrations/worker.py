@@ -1,11 +1,13 @@
-"""Runs migrations in children of its own, and kills one at the n-th statement that changes something.
+"""Runs migrations and commands in children of its own, and kills one at the n-th statement that changes something.
 
 Started as a process: it imports everything once, then forks for each line of JSON that it reads. A child ends itself
-with SIGKILL where it is told to, so that nothing of it is cleaned up.
+with SIGKILL where it is told to, so that nothing of it is cleaned up. chDB is imported by children alone: an engine
+that was loaded before a fork hangs behind it.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -98,24 +101,58 @@ def _child(job: dict[str, Any], said: Any) -> None:
     os._exit(status)
 
 
+def _command(job: dict[str, Any], said: Any) -> None:
+    """Run ``alembic``, or Python, as a process would that was started with this environment alone."""
+    import alembic.config
+
+    for name in [name for name in os.environ if name.startswith("CLICKHOUSE_")]:
+        del os.environ[name]
+    os.environ.update(job["environment"])
+    # As from a shell: what is said on either stream, by whoever says it.
+    os.dup2(said.fileno(), 1)
+    os.dup2(said.fileno(), 2)
+    sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
+    status = 0
+    try:
+        if "alembic" in job:
+            alembic.config.main(job["alembic"])
+        else:
+            exec(job["python"], {})  # noqa: S102
+    except SystemExit as ended:
+        status = 0 if ended.code is None else 1
+    except BaseException:
+        status = 1
+        traceback.print_exc()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def main() -> None:
     """Fork for each line."""
     import sqlalchemy  # noqa: F401
 
-    import netra_chdb.migrations  # noqa: F401
+    import netra_chdb.access
+    import netra_chdb.migrations.runner  # noqa: F401
 
     for line in sys.stdin:
         with tempfile.TemporaryFile("w+") as said:
             child = os.fork()
             if child == 0:
                 try:
-                    _child(json.loads(line), said)
+                    job = json.loads(line)
+                    (_command if "environment" in job else _child)(job, said)
                 finally:
                     os._exit(99)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             said.seek(0)
             text = said.read()
-        answer = json.loads(text) if text else {"error": "", "seen": []}
+        answer: dict[str, Any]
+        if '"environment"' in line:
+            answer = {"said": text}
+        else:
+            answer = json.loads(text) if text else {"error": "", "seen": []}
         print(json.dumps({"status": status, **answer}), flush=True)
 
 

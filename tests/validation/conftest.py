@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from netra_chdb import Config, DataAccess
+from netra_chdb.validation.check import validate
+from netra_chdb.validation.result import Report
 from tests.conftest import require, started
 from tests.servers import PASSWORD, ModernServer
+
+#: The other driver has its turn with the slow tests.
+ONE_DRIVER = pytest.mark.parametrize("driver", ["chnative", pytest.param("chhttp", marks=pytest.mark.slow)])
 
 LIMITED = """<limited><password>{password}</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
 <quota>default</quota><grants><query>GRANT SELECT ON *.*</query><query>GRANT INSERT ON netra_traces.*</query></grants>
@@ -27,6 +35,39 @@ class ServerWithLimitedUser(ModernServer):
         users = self.base / "users.xml"
         users.write_text(users.read_text().replace("</users>", LIMITED.format(password=PASSWORD)))
         return command
+
+
+def check(url: str, tmp_path: Path, **settings: Any) -> Report:
+    report = validate(Config(url=url, spool_dir=tmp_path / "spool", **settings))
+    text = json.dumps(report.to_dict())
+    for secret in (PASSWORD, "wrong/p", "s3cret%2F"):
+        assert secret not in text
+    return report
+
+
+def states(report: Report, *wanted: str) -> dict[str, str]:
+    return {result.name: result.state for result in report.results if result.state in wanted}
+
+
+def only(report: Report, name: str, evidence: str, recommendation: str, state: str = "failed") -> None:
+    """Exactly one thing is wrong, by this name and with these words."""
+    assert states(report, "failed", "warning") == {name: state}, report
+    assert evidence in report[name].evidence
+    assert recommendation in report[name].recommendation
+    assert report.ok is (state == "warning")
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, size: str) -> Iterator[Path]:
+    """A disk of its own at ``path`` while the block runs."""
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True)
+    if mounted.returncode:
+        require("mount", "a small disk needs the right to mount one")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 @pytest.fixture(scope="package")

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import http.server
-import json
 import socket
-import socketserver
-import subprocess
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,39 +14,16 @@ import pytest
 import sqlalchemy as sa
 
 from netra_chdb import Config, DataAccess
-from netra_chdb.ingest.queued import bare_table
-from netra_chdb.ingest.spool import Spool
+from netra_chdb.errors import SchemaMismatch
 from netra_chdb.validation import server as looks
-from netra_chdb.validation import surroundings
-from netra_chdb.validation.check import Checks, validate
-from netra_chdb.validation.result import Finding, Report, good
-from tests.conftest import require
+from netra_chdb.validation.check import Checks
+from netra_chdb.validation.result import Finding, good
 from tests.proxy import Proxy, TlsFront
-from tests.redis_server import RedisServer
-from tests.servers import PASSWORD, ModernServer, wait_for
+from tests.servers import PASSWORD, ModernServer, OldServer, wait_for
+from tests.validation.conftest import check, only, small_disk, states
 
 Makes = Callable[..., tuple[Path, Path]]
 DAY = dt.timedelta(days=1)
-
-
-def check(url: str, tmp_path: Path, **settings: Any) -> Report:
-    report = validate(Config(url=url, spool_dir=tmp_path / "spool", **settings))
-    text = json.dumps(report.to_dict())
-    for secret in (PASSWORD, "wrong/p", "s3cret%2F"):
-        assert secret not in text
-    return report
-
-
-def states(report: Report, *wanted: str) -> dict[str, str]:
-    return {result.name: result.state for result in report.results if result.state in wanted}
-
-
-def only(report: Report, name: str, evidence: str, recommendation: str, state: str = "failed") -> None:
-    """Exactly one thing is wrong, by this name and with these words."""
-    assert states(report, "failed", "warning") == {name: state}, report
-    assert evidence in report[name].evidence
-    assert recommendation in report[name].recommendation
-    assert report.ok is (state == "warning")
 
 
 def test_all_is_well(server: ModernServer, driver: str, tmp_path: Path) -> None:
@@ -208,6 +179,12 @@ class TestTheServer:
         assert ("behind" if off > 0 else "ahead of" if off < 0 else "agree") in found.evidence
         assert "NTP" in found.recommendation or not off
 
+    def test_a_clock_that_is_off_is_all_that_is_named(self, server: ModernServer, driver: str, tmp_path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(looks.LOOKS, "clock", lambda connection: looks.clock(connection, lambda: time.time() - 600))
+            report = check(server.url(driver), tmp_path)
+        only(report, "clock", "ahead of this machine's", "time service (NTP)")
+
     def test_too_many_parts(self, server: ModernServer, driver: str, tmp_path: Path) -> None:
         name = f"netra_analytics.{uuid.uuid4().hex}".replace(".", ".t")
         server.query(
@@ -249,133 +226,36 @@ class TestTheServer:
             server.query("RENAME DATABASE set_aside TO netra_analytics")
         only(report, "schema", "netra_analytics not at the newest revision", "netra-chdb init")
 
-    def test_a_disk_that_is_full(self, tmp_path: Path) -> None:
-        small = tmp_path / "small"
-        small.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(small)], capture_output=True)
-        if mounted.returncode:
-            require("mount", "a small disk needs the right to mount one")
+    def test_a_schema_that_is_ahead(self, server: ModernServer, driver: str, tmp_path: Path) -> None:
+        log = "netra_traces.alembic_version_log"
+        server.query(f"INSERT INTO {log} (version_num, is_head, change) VALUES ('0001', 0, 2), ('from later', 1, 2)")
         try:
-            with ModernServer(small / "server") as own, DataAccess(Config(url=own.url("chnative"))) as data:
+            report = check(server.url(driver), tmp_path)
+            with (
+                DataAccess(Config(url=server.url(driver))) as data,
+                pytest.raises(SchemaMismatch, match="newer version"),
+            ):
                 data.initialize()
-                only(check(own.url("chnative"), tmp_path), "disk space", "GiB free", "add disk space")
         finally:
-            subprocess.run(["umount", "-l", str(small)], check=True)
+            server.query(f"ALTER TABLE {log} DELETE WHERE change = 2 SETTINGS mutations_sync = 2")
+        only(report, "schema", "netra_traces at a revision that this version", "deploy the newer version")
+        assert check(server.url(driver), tmp_path).ok
 
+    def test_a_server_that_is_too_old(self, old_server: OldServer, driver: str, tmp_path: Path) -> None:
+        name, evidence = ("handshake", "too old") if driver == "chhttp" else ("server version", "ClickHouse 18.16")
+        report = check(old_server.url(driver), tmp_path)
+        only(report, name, evidence, "upgrade ClickHouse")
+        assert report["schema"].state == "skipped"
 
-class TestRedis:
-    def test_up(self, server: ModernServer, redis_server: RedisServer, tmp_path: Path) -> None:
-        report = check(server.url("chnative"), tmp_path, redis_url=redis_server.url)
-        assert report["redis"].state == "ok"
-
-    def test_down(self, server: ModernServer, tmp_path: Path) -> None:
-        report = check(
-            server.url("chnative"), tmp_path, redis_url=f"redis://:{PASSWORD.replace('/', '%2F')}@127.0.0.1:1/0"
-        )
-        only(report, "redis", "does not answer", "start Redis", "warning")
-
-    def test_no_url_of_redis(self, tmp_path: Path) -> None:
-        config = Config(url="clickhouse+chnative://127.0.0.1:1/", redis_url="http://nothing", spool_dir=tmp_path / "s")
-        found = surroundings.redis(config, 1)
-        assert found.state == "failed"
-        assert "nothing" not in found.evidence
-
-
-class TestSpool:
-    def fill(self, directory: Path, rows: int = 10, **options: Any) -> None:
-        spool = Spool(directory, **options)
-        table = bare_table("netra_analytics", "events", ("a",))
-        for _ in range(rows):
-            spool.append(table, ("a",), [["x" * 1000]])
-        spool.close()
-
-    def spool(self, directory: Path, **settings: Any) -> Any:
-        return surroundings.spool(Config(path=directory / "db", spool_dir=directory / "spool", **settings))
-
-    def test_rows_wait(self, tmp_path: Path) -> None:
-        self.fill(tmp_path / "spool")
-        assert self.spool(tmp_path).evidence.startswith(f"{tmp_path / 'spool'} holds 10 rows and 0 batches")
-        assert self.spool(tmp_path).state == "ok"
-
-    def test_full(self, tmp_path: Path) -> None:
-        self.fill(tmp_path / "spool", 100)
-        found = self.spool(tmp_path, spool_max_bytes=50_000)
-        assert found.state == "failed"
-        assert "it is full" in found.evidence
-        assert "spool drain" in found.recommendation
-
-    def test_rows_in_quarantine(self, tmp_path: Path) -> None:
-        self.fill(tmp_path / "spool")
-        with contextlib.closing(Spool(tmp_path / "spool")) as spool:
-            spool.write(
-                lambda connection: connection.exec_driver_sql(
-                    "INSERT INTO quarantine (shape, checksum, payload, reason, at) VALUES (1, 0, '', 'r', 0)"
-                )
-            )
-        found = self.spool(tmp_path)
-        assert (found.state, "1 rows in quarantine" in found.evidence) == ("warning", True)
-        assert "quarantine list" in found.recommendation
-
-    def test_a_damaged_file(self, tmp_path: Path) -> None:
-        self.fill(tmp_path / "spool", 100)
-        path = tmp_path / "spool" / "spool.sqlite3"
-        path.write_bytes(b"nothing of SQLite's " * 1000)
-        found = self.spool(tmp_path)
-        assert found.state == "warning"
-        assert "damaged-" in found.evidence
-
-    def test_a_file_in_its_place(self, tmp_path: Path) -> None:
-        (tmp_path / "spool").write_text("")
-        found = self.spool(tmp_path)
-        assert (found.state, found.evidence) == ("failed", f"{tmp_path / 'spool'} is no directory")
-
-
-class Docker(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """What listens on Docker's socket."""
-
-    daemon_threads = True
-    answer: bytes = b""
-
-
-class _Answer(http.server.BaseHTTPRequestHandler):
-    server: Docker
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.server.answer)))
-        self.end_headers()
-        self.wfile.write(self.server.answer)
-
-    def address_string(self) -> str:
-        return "here"
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        pass
-
-
-@pytest.mark.parametrize(
-    ("status", "state"),
-    [
-        ("Up 2 hours (healthy)", "ok"),
-        ("Up 2 hours", "ok"),
-        ("Up 3 seconds (health: starting)", "warning"),
-        ("Up 2 hours (unhealthy)", "failed"),
-        ("Exited (137) 2 minutes ago", "failed"),
-        (None, "skipped"),
-    ],
-)
-def test_the_container(tmp_path: Path, status: str | None, state: str) -> None:
-    path = tmp_path / "docker.sock"
-    image = "clickhouse/clickhouse-server:26.9" if status else "nginx"
-    running = "exited" if status and status.startswith("Exited") else "running"
-    with Docker(str(path), _Answer) as docker:
-        listed = [{"Image": image, "Names": ["/db"], "State": running, "Status": status or "Up"}]
-        docker.answer = json.dumps(listed).encode()
-        threading.Thread(target=docker.serve_forever, daemon=True).start()
-        found = surroundings.container(5, path)
-        docker.shutdown()
-    assert found.state == state
-    assert (status or "no container") in found.evidence
+    def test_a_disk_that_is_full(self, tmp_path: Path) -> None:
+        with (
+            small_disk(tmp_path / "small", "96m") as small,
+            ModernServer(small / "server") as own,
+            DataAccess(Config(url=own.url("chnative"))) as data,
+        ):
+            data.initialize()
+            for driver in ("chhttp", "chnative"):
+                only(check(own.url(driver), tmp_path), "disk space", "GiB free", "add disk space")
 
 
 def test_passwords_are_left_out_whoever_says_them(tmp_path: Path) -> None:
@@ -392,10 +272,6 @@ def test_passwords_are_left_out_whoever_says_them(tmp_path: Path) -> None:
     assert [result.state for result in checks.results] == ["ok", "failed"]
     assert PASSWORD not in str(checks.results)
     assert "hidden" not in str(checks.results)
-
-
-def test_no_docker(tmp_path: Path) -> None:
-    assert surroundings.container(1, tmp_path / "none").state == "skipped"
 
 
 def test_the_embedded_engine(embedded_url: str) -> None:

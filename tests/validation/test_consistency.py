@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from netra_chdb import Config, DataAccess, models
 from netra_chdb.validation.result import Report
 from tests.servers import ModernServer
+from tests.validation.conftest import ONE_DRIVER
 
 PART = "system.parts WHERE active AND database = 'netra_analytics' AND table = 'performance_metrics'"
 #: Advice that is a statement, which can be run.
@@ -42,6 +43,7 @@ def test_a_fresh_schema_is_what_the_models_say(data: DataAccess) -> None:
     }
 
 
+@ONE_DRIVER
 def test_nothing_is_left_behind(data: DataAccess, server: ModernServer) -> None:
     def all_of_it() -> list[str]:
         return [
@@ -125,6 +127,18 @@ FAULTS: dict[str, tuple[Callable[[ModernServer], list[str]], str, str]] = {
         "hour, day",
         "cannot be changed in place",
     ),
+    "clause netra_traces.error_patterns.TTL": (
+        lambda server: ["ALTER TABLE netra_traces.error_patterns REMOVE TTL"],
+        "is missing",
+        "MODIFY TTL",
+    ),
+    "clause netra_traces.user_execution_summary.PARTITION BY": (
+        lambda server: replaced(
+            server, "netra_traces.user_execution_summary", " ORDER BY", " PARTITION BY toYYYYMM(day) ORDER BY"
+        ),
+        "toYYYYMM(day)",
+        "cannot be changed in place",
+    ),
     "comment netra_traces.performance_metrics": (
         lambda server: ["ALTER TABLE netra_traces.performance_metrics MODIFY COMMENT 'mine'"],
         "mine",
@@ -160,6 +174,9 @@ def test_each_difference_is_named_and_the_advice_mends_it(data: DataAccess, serv
             for statement in make(server):
                 server.query(statement)
         server.query("CREATE TABLE netra_traces.mine (a UInt8) ENGINE = MergeTree ORDER BY a")
+        server.query(
+            "ALTER TABLE netra_analytics.user_metrics_summary ADD COLUMN mine SimpleAggregateFunction(any, String)"
+        )
         report = data.consistency()
         found = problems(report)
         # The view into the table that is gone fails each INSERT into its source.
@@ -167,7 +184,11 @@ def test_each_difference_is_named_and_the_advice_mends_it(data: DataAccess, serv
         assert "trace_correlations cannot be written to" in report["writable netra_traces"].evidence
         assert found.pop("readable netra_traces") == "failed"
         assert "agent_interactions cannot be read" in report["readable netra_traces"].evidence
+        # What is there besides harms nobody.
         assert found.pop("table netra_traces.mine") == "warning"
+        extra = "column netra_analytics.user_metrics_summary.mine"
+        assert found.pop(extra) == "warning"
+        assert "if nobody needs it: ALTER TABLE" in report[extra].recommendation
         assert found.pop("schema netra_traces") == found.pop("schema netra_analytics") == "failed"
         assert found == dict.fromkeys(FAULTS, "failed")
         for name, (_, evidence, recommendation) in FAULTS.items():
@@ -181,6 +202,24 @@ def test_each_difference_is_named_and_the_advice_mends_it(data: DataAccess, serv
         assert not mended & set(left)
 
 
+def test_a_table_that_cannot_be_copied_hides_nothing(data: DataAccess, server: ModernServer) -> None:
+    """ALTER takes a column here that CREATE refuses."""
+    summary, events = "netra_analytics.user_metrics_summary", "netra_analytics.events"
+    server.query(f"ALTER TABLE {summary} ADD COLUMN mine String")
+    server.query(f"ALTER TABLE {events} ADD COLUMN mine String")
+    try:
+        report = data.consistency()
+    finally:
+        for table in (summary, events):
+            server.query(f"ALTER TABLE {table} DROP COLUMN mine")
+    found = problems(report)
+    assert found.pop("writable netra_analytics") == "failed"
+    assert found == {f"column {table}.mine": "warning" for table in (summary, events)}
+    assert "by hand" in report[f"column {summary}.mine"].recommendation
+    assert "ALTER TABLE netra_analytics.events DROP COLUMN mine" in report[f"column {events}.mine"].recommendation
+
+
+@ONE_DRIVER
 class TestRows:
     @pytest.fixture(autouse=True)
     def rows(self, data: DataAccess, server: ModernServer) -> Iterator[None]:
@@ -272,6 +311,7 @@ def test_the_embedded_engine(embedded_url: str) -> None:
     assert {name for name in problems(report) if not name.startswith("summary")} == set()
 
 
+@ONE_DRIVER
 def test_the_models_are_asked_not_a_copy(data: DataAccess, server: ModernServer) -> None:
     """A model that is changed without a migration is found, too."""
     name = f"extra_{uuid.uuid4().hex[:8]}"

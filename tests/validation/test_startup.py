@@ -20,8 +20,8 @@ from netra_chdb import AsyncDataAccess, Config, DataAccess, errors
 from netra_chdb.scope import EVERYONE
 from netra_chdb.validation import startup
 from tests.servers import PASSWORD, ModernServer, wait_for
+from tests.validation.conftest import ONE_DRIVER
 
-ONE_DRIVER = pytest.mark.parametrize("driver", ["chnative", pytest.param("chhttp", marks=pytest.mark.slow)])
 WORKER = """
 import json, logging, sys, time
 from dataclasses import asdict
@@ -33,6 +33,7 @@ class Kept(logging.Handler):
 
 kept = []
 logging.getLogger().addHandler(Kept(logging.WARNING))
+print("there", flush=True)
 with DataAccess(Config(url=sys.argv[1], spool_dir=sys.argv[2])) as data:
     started = data.initialize(deadline=200)
     count = data.events.count(user_id="nobody")
@@ -63,6 +64,10 @@ def processes_before_server(server: ModernServer, driver: str, spools: Path, num
         )
         for place in range(number)
     ]
+    # Twenty interpreters take longer to start than a server: the delay counts from when all of them are there.
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "there\n"
     began = time.monotonic()
     time.sleep(delay)
     server.start()
@@ -80,7 +85,10 @@ def processes_before_server(server: ModernServer, driver: str, spools: Path, num
         assert (one["connections"], one["failed"]) == (1, 0)
         # Some eight attempts until a pause is two seconds, then one a second at most.
         assert one["attempts"] <= 10 + waited
-    print(f"{number} processes, server {delay} s later: {sorted(one['attempts'] for one in found)} attempts")
+    print(
+        f"{number} processes, server {delay} s later, up after {waited:.1f} s: "
+        f"{sorted(one['attempts'] for one in found)} attempts"
+    )
     versions = server.query("SELECT count() FROM netra_traces.alembic_version_log WHERE is_head")
     assert versions == "1"
 
