@@ -5,14 +5,16 @@ Each of the five processes is a child of the test process, and ends with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -34,6 +36,7 @@ _NODE: Final = """<yandex>
 </yandex>"""
 _SHARD: Final = "<shard><internal_replication>true</internal_replication>{replicas}</shard>"
 _REPLICA: Final = "<replica><host>127.0.0.1</host><port>{port}</port></replica>"
+_ENDED: Final = re.compile(r"^\. Terminating\.", re.MULTILINE)
 # The driver cannot send this one to a server this old.
 _PROFILE: Final = """<yandex><profiles><default>
 <distributed_ddl_task_timeout>{seconds}</distributed_ddl_task_timeout>
@@ -223,6 +226,31 @@ class Cluster:
             path = node.base / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
+
+    @contextlib.contextmanager
+    def mended(self) -> Iterator[None]:
+        """Restart nodes whose queue has stopped, as an operator would.
+
+        Two replicas of 18.16 that come to alter a table at the same moment end the thread of one that reads the queue.
+        """
+        done = threading.Event()
+        ended = dict.fromkeys(self.nodes, 0)
+
+        def mend() -> None:
+            while not done.wait(0.5):
+                for node in self.nodes:
+                    count = len(_ENDED.findall((node.base / "server.log").read_text(errors="replace")))
+                    if count > ended[node] and node._process is not None:
+                        ended[node] = count
+                        node.restart()
+
+        thread = threading.Thread(target=mend)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def stop(self) -> None:
         """End all of them."""

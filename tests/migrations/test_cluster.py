@@ -59,7 +59,9 @@ PER_USER = sa.table(
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    yield from started(Cluster(tmp_path_factory.mktemp("cluster")))
+    for running in started(Cluster(tmp_path_factory.mktemp("cluster"))):
+        with running.mended():
+            yield running
 
 
 @pytest.fixture
