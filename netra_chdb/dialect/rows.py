@@ -14,6 +14,8 @@ __all__ = ["Rows", "collector_paused"]
 
 #: Rows made between two times that they are put aside; below this many the collector's passes do not matter.
 _AT_ONCE: Final = 50_000
+#: Rows up to which a result is made as any other list.
+_FEW: Final = 1000
 #: New objects after which the collector runs all the same: what is made of so many rows has fewer.
 _OVERDUE: Final = 1_000_000
 #: Times of putting aside after which a full collection is due.
@@ -33,6 +35,8 @@ class _Pause:
     usual = gc.get_threshold()
     looking = False
     put_aside = 0
+    #: Whether the application has frozen objects. To count them is to go through them all: done until there are some.
+    frozen = False
 
     @classmethod
     def begin(cls, holder: object) -> None:
@@ -59,8 +63,9 @@ class _Pause:
     @classmethod
     def age(cls, holder: object) -> None:
         """Make everything new old, without looking at it."""
-        gc.freeze()
-        gc.unfreeze()
+        with cls.lock:  # nobody counts what is frozen in between
+            gc.freeze()
+            gc.unfreeze()
         cls.put_aside += 1
         cls.begin(holder)
 
@@ -90,10 +95,11 @@ def collector_paused() -> Iterator[Callable[[], object]]:
     holder = object()
     if _Pause.put_aside >= _DUE and gc.isenabled():
         gc.collect()
-    # What an application has frozen has to stay so: then its rows are looked at, once.
-    put_aside = _Pause.look if gc.get_freeze_count() else _Pause.age
     with _Pause.lock:
+        _Pause.frozen = _Pause.frozen or gc.get_freeze_count() > 0
         _Pause.begin(holder)
+    # What an application has frozen has to stay so: then its rows are looked at, once.
+    put_aside = _Pause.look if _Pause.frozen else _Pause.age
     try:
         yield partial(put_aside, holder) if gc.isenabled() else lambda: None
     finally:
@@ -107,17 +113,18 @@ class Rows(list[Any]):
     """A list of rows; who goes through it (SQLAlchemy, making an object for each row) is spared the collector too."""
 
     def take(self, blocks: Iterable[Iterable[Any]]) -> None:
-        """Add the rows of each block. Most results are one: the collector is held back from the second block on."""
+        """Add the rows of each block; the collector is held back when there are many."""
         coming = iter(blocks)
         for block in coming:
             self.extend(block)
-            if self:
+            if len(self) > _FEW:
                 break
-        if (second := next(coming, None)) is not None:
-            with collector_paused() as put_aside:
-                for block in chain((second,), coming):
-                    self.extend(block)
-                    put_aside()
+        else:
+            return
+        with collector_paused() as put_aside:
+            for block in coming:
+                self.extend(block)
+                put_aside()
 
     def __iter__(self) -> Iterator[Any]:
         return super().__iter__() if len(self) <= _AT_ONCE else chain.from_iterable(self._parts())

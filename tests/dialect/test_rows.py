@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from netra_chdb.dialect.rows import Rows, collector_paused
+from netra_chdb.dialect.rows import Rows, _Pause, collector_paused
 
 MANY = 120_000
 
@@ -44,6 +44,19 @@ def test_going_through_many_rows_pauses_the_collector() -> None:
 
 def test_going_through_few_does_not() -> None:
     assert not any(held_back() for _ in Rows((number,) for number in range(1000)))
+
+
+def test_blocks_without_rows_cost_nothing() -> None:
+    """The native protocol ends a result with one: the collector is not held back for it."""
+    rows = Rows()
+    seen: list[bool] = []
+
+    def block(size: int) -> list[tuple[int]]:
+        seen.append(held_back())
+        return [(number,) for number in range(size)]
+
+    rows.take(map(block, (0, 10, 0, 0)))
+    assert (len(rows), seen) == (10, [False] * 4)
 
 
 def test_a_result_given_up_half_way_lets_it_run_again() -> None:
@@ -142,6 +155,7 @@ def test_what_an_application_has_frozen_stays_frozen() -> None:
         assert garbage() is None
     finally:
         gc.unfreeze()
+        _Pause.frozen = False
 
 
 def test_a_large_result_is_whole_and_in_order(engine: sa.Engine) -> None:
