@@ -79,6 +79,9 @@ class _Backend(HttpSyncBackend):
         query_id = self.running = params.get("query_id") or str(uuid.uuid4())
         kwargs["retries"] = 0
         kwargs["retryable"] = False
+        if kwargs.get("stream"):
+            # Rows are read while the server makes the next ones; what fails half-way is told in their place.
+            kwargs["server_wait"] = False
         try:
             return super().request(data, {**params, "query_id": query_id}, *args, **kwargs)
         except Exception as error:

@@ -103,6 +103,17 @@ def test_error_in_the_middle_of_a_stream(engine: sa.Engine) -> None:
         assert connection.execute(sa.text("SELECT 7, 9")).tuples().one() == (7, 9)
 
 
+def test_error_in_the_middle_of_a_result(engine: sa.Engine) -> None:
+    """The server has sent a million rows by then."""
+    sql = "SELECT throwIf(number = 1000000, 'too far') FROM numbers(3000000) SETTINGS max_threads = 1"
+    with engine.connect() as connection:
+        with pytest.raises(sa_exc.DatabaseError, match="too far") as caught:
+            connection.execute(sa.text(sql))
+        assert getattr(caught.value.orig, "code", None) == 395
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT 7, 9")).tuples().one() == (7, 9)
+
+
 def resident() -> int:
     """Return the bytes of memory that this process holds now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
