@@ -526,6 +526,11 @@ def test_a_users_session_takes_no_other_bind(data: DataAccess, sessions: Session
         sessions.for_user("u1", **{option: data.engine})
 
 
+def test_a_field_of_a_time_is_none_of_the_callers_own(session: orm.Session) -> None:
+    with pytest.raises(sa.exc.CompileError, match="knows no field"):
+        session.execute(sa.select(sa.extract("year FROM timestamp) OR (1", EVENTS.c.timestamp)))
+
+
 def test_operators_and_fields_are_no_text(session: orm.Session) -> None:
     plus: Any = operators.custom_op("+")
     count: Any = func.count()

@@ -87,11 +87,6 @@ class SourcesCompiler(compiler.SQLCompiler):
         if not _PLAIN_OPERATOR.fullmatch(operator.opstring):
             self.sources.text.append(operator.opstring)
 
-    def visit_extract(self, extract: Any, **kw: Any) -> str:
-        if not str(extract.field).isidentifier():
-            self.sources.text.append(extract.field)
-        return str(super().visit_extract(extract, **kw))
-
     def _setup_select_hints(self, select: Any) -> Any:
         self.sources.text += select._hints.values()
         return super()._setup_select_hints(select)

@@ -27,6 +27,13 @@ def test_a_pool_of_the_callers_own_takes_no_sizes() -> None:
     assert isinstance(made.pool, pool.NullPool)
 
 
+def test_a_cluster_is_an_option_of_the_engine() -> None:
+    config = Config(url="clickhouse+chhttp://h/", cluster="main")
+    assert create_engine(config).get_execution_options() == {"clickhouse_cluster": "main"}
+    alone = create_engine(config, execution_options={"clickhouse_cluster": None, "timeout": 5})
+    assert alone.get_execution_options() == {"clickhouse_cluster": None, "timeout": 5}
+
+
 def test_without_anything_the_environment_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLICKHOUSE_URL", "clickhouse+chnative://h:9001/d")
     assert (create_engine().url.host, create_engine().url.port) == ("h", 9001)
