@@ -35,8 +35,8 @@ def test_the_trace_of_a_span() -> None:
     assert comment() == {"service": "shop"}
 
 
-def test_a_comment_of_ones_own_comes_first() -> None:
-    engine = create_engine("clickhouse+chdb://")
+def test_a_comment_of_ones_own_comes_first(http_url: str) -> None:
+    engine = create_engine(http_url)
     comment_queries(engine, "shop")
     with engine.connect() as connection:
         own = sa.text("SELECT getSetting('log_comment')").execution_options(settings={"log_comment": "mine"})

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from netra_chdb import Config, create_engine, dialect, migrations
-from netra_chdb.errors import MigrationLocked, NotReady, SchemaMismatch
+from netra_chdb.errors import MigrationLocked, NotReady, SchemaMismatch, code_of
 from netra_chdb.migrations.cluster_hosts import Hosts
 from netra_chdb.migrations.cluster_lock import ClusterLock
 from netra_chdb.migrations.journal import Journal
@@ -90,10 +90,21 @@ class Site:
         return {"scripts": scripts, "database": DATABASE, "allow_destructive": True, "lock_timeout": 20.0, **more}
 
     def upgrade(self, node: Node, revision: str = "head") -> None:
-        migrations.upgrade(self.engine(node), revision, **self.options())
+        self._moved(migrations.upgrade, node, revision)
 
     def downgrade(self, node: Node, revision: str) -> None:
-        migrations.downgrade(self.engine(node), revision, **self.options())
+        self._moved(migrations.downgrade, node, revision)
+
+    def _moved(self, move: Callable[..., Any], node: Node, revision: str) -> None:
+        for attempt in range(4):
+            try:
+                move(self.engine(node), revision, **self.options())
+            except sa.exc.DatabaseError as error:
+                # 18.16 gives up an ALTER that both replicas of a shard come to at the same moment.
+                if attempt == 3 or code_of(error) != 48 or "run the same command again" not in str(error):
+                    raise
+            else:
+                return
 
     def everywhere(self, sql: str) -> list[str]:
         """Ask each host by itself."""
