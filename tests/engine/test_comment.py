@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -32,6 +34,11 @@ def test_the_trace_of_a_span() -> None:
     assert comment() == {"service": "shop"}
     with TracerProvider().get_tracer("here").start_as_current_span("a request") as span:
         assert comment() == {"service": "shop", "trace_id": trace.format_trace_id(span.get_span_context().trace_id)}
+    assert comment() == {"service": "shop"}
+
+
+def test_without_opentelemetry_there_is_no_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace")
     assert comment() == {"service": "shop"}
 
 
