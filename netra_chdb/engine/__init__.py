@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from netra_chdb.engine.comment import comment_queries, name_calls, trace_id
 from netra_chdb.engine.create import create_async_engine, create_engine, sqlite_engine
+from netra_chdb.engine.either import sync_engine
 from netra_chdb.engine.execution import guard
 from netra_chdb.engine.pool import PoolCounters, pool_counters
 
@@ -20,5 +21,6 @@ __all__ = [
     "name_calls",
     "pool_counters",
     "sqlite_engine",
+    "sync_engine",
     "trace_id",
 ]

@@ -15,7 +15,7 @@ from sqlalchemy.ext import asyncio as sa_asyncio
 from sqlalchemy.pool import QueuePool
 
 from netra_chdb.config import Config
-from netra_chdb.engine import pool_counters
+from netra_chdb.engine import pool_counters, sync_engine
 from netra_chdb.health.findings import findings, state_of
 from netra_chdb.health.history import History, Sample
 from netra_chdb.health.meter import QueryMeter, quantile
@@ -66,7 +66,7 @@ class HealthMonitor:
         spool: Callable[[], Spool | None] = lambda: None,
         starting: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._engine = engine.sync_engine if isinstance(engine, sa_asyncio.AsyncEngine) else engine
+        self._engine = sync_engine(engine)
         self._config, self._breaker, self._retry, self._answers = config, breaker, retry, answers
         self._every = min(_SAMPLE_EVERY, max(_SAMPLE_AT_LEAST, config.health_check_interval))
         self._mode, self._starting, self._find_spool = mode, starting, spool
