@@ -144,6 +144,10 @@ class RowChecker:
         self._rules: dict[str, Rule] = {
             column.name: rule_for(column.type, nullable=bool(column.nullable)) for column in self._columns
         }
+        if "user_id" in self._rules:
+            self._rules["user_id"] = _not_empty(self._rules["user_id"])
+        self._own_rules = [(name, self._rules[name]) for name in self._own]
+        self._own_names = frozenset(self._own)
         self._column_rules: dict[str, ColumnRule] = {
             column.name: column_rule(column.type, nullable=bool(column.nullable)) for column in self._columns
         }
@@ -171,8 +175,9 @@ class RowChecker:
         """
         values: list[Any] = []
         problems: list[RowProblem] = []
-        for name in self._own:
-            value = row.get(name, _MISSING)
+        get = row.get
+        for name, rule in self._own_rules:
+            value = get(name, _MISSING)
             if value is _MISSING:
                 if name in self._constants:
                     values.append(self._constants[name])
@@ -184,16 +189,16 @@ class RowChecker:
                     continue
                 value = default()
             try:
-                if name == "user_id" and value == "":
-                    raise ValueError("must not be empty: no user could read it")
-                values.append(self._rules[name](value))
+                values.append(rule(value))
             except ValueError as error:
                 problems.append(RowProblem(index, name, shown(value), str(error)))
                 values.append(None)
+        if row.keys() <= self._own_names:
+            return values, problems
         for name in row:
             if name not in self._rules:
-                rule = f"is not a column of {self.table.fullname}"
-                problems.append(RowProblem(index, str(name), shown(row[name]), rule))
+                unknown = f"is not a column of {self.table.fullname}"
+                problems.append(RowProblem(index, str(name), shown(row[name]), unknown))
             elif name in _SET_HERE:
                 problems.append(RowProblem(index, name, shown(row[name]), "is set when a batch is frozen"))
         return values, problems
@@ -260,7 +265,7 @@ class RowChecker:
         )
 
     def _checked_columns(self, given: set[Any], rows: int, take: Callable[[str], Any]) -> list[Column] | None:
-        if not given <= set(self._own) or not rows:
+        if not given <= self._own_names or not rows:
             return None
         columns: list[Column] = []
         for name in self._own:
@@ -354,6 +359,15 @@ def _parts(columns: Sequence[Column], *, is_table: bool) -> Iterator[list[Column
         limit = max(1, min(ARROW_ROWS, _ARROW_BYTES * rows // max(1, size)))
     for start in range(0, rows, limit):
         yield [column[start : start + limit] for column in columns]
+
+
+def _not_empty(rule: Rule) -> Rule:
+    def check(value: Any) -> Any:
+        if value == "":
+            raise ValueError("must not be empty: no user could read it")
+        return rule(value)
+
+    return check
 
 
 def _has_empty(column: Column) -> bool:

@@ -76,6 +76,7 @@ class SpoolFile:
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         self.path = self.directory / NAME
+        self._name = str(self.path)
         self.lock = threading.RLock()
         self._pid = os.getpid()
         self._engine: sa.Engine | None = None
@@ -117,7 +118,7 @@ class SpoolFile:
 
     def _inode_of_name(self) -> int | None:
         try:
-            return self.path.stat().st_ino
+            return os.stat(self._name).st_ino  # noqa: PTH116 -- before each write: a third of what Path takes
         except FileNotFoundError:
             return None
 
@@ -169,12 +170,13 @@ class SpoolFile:
 
     # -- use -----------------------------------------------------------------
 
-    def write(self, run: Callable[[sa.Connection], T], *, again: bool = False) -> T:
+    def write(self, run: Callable[[sa.Connection], T], *, again: bool = False, begin: bool = True) -> T:
         """Call ``run`` in a transaction of its own, which is on disk when this returns.
 
         Args:
             run: writes on the connection it is given.
             again: whether ``run`` means the same on an empty file: it is then called for that when this one is damaged.
+            begin: whether to begin a transaction for it; a single statement is one by itself.
 
         Raises:
             SpoolFull: the disk is full; nothing was written.
@@ -182,12 +184,12 @@ class SpoolFile:
         """
         with self.lock:
             try:
-                return self._write(run)
+                return self._write(run, begin=begin)
             except sa_exc.DBAPIError as error:
                 if is_damage(error):
                     self.set_aside(error)
                     if again:
-                        return self._write(run)
+                        return self._write(run, begin=begin)
                 if _sqlite_code(error) == sqlite3.SQLITE_FULL:
                     raise SpoolFull(
                         f"the disk below {self.directory} is full: nothing more can be kept there until there is "
@@ -195,17 +197,19 @@ class SpoolFile:
                     ) from error
                 raise
 
-    def _write(self, run: Callable[[sa.Connection], T]) -> T:
-        with self._directory_lock.held(shared=True):
+    def _write(self, run: Callable[[sa.Connection], T], *, begin: bool = True) -> T:
+        self._directory_lock.acquire(shared=True)
+        try:
             connection = self._opened()
             # Past SQLAlchemy where nothing else is to be done: its share would be as large as SQLite's.
             driver: Any = connection.connection.dbapi_connection
             try:
-                driver.execute("BEGIN IMMEDIATE")
+                if begin:
+                    driver.execute("BEGIN IMMEDIATE")
                 result = run(connection)
                 if connection.in_transaction():
                     connection.commit()
-                else:
+                elif begin:
                     driver.commit()
             except BaseException as error:
                 with contextlib.suppress(sa_exc.DBAPIError, sqlite3.Error):
@@ -216,6 +220,8 @@ class SpoolFile:
                     raise sa_exc.DBAPIError.instance(None, None, error, sqlite3.Error) from error
                 raise
             return result
+        finally:
+            self._directory_lock.release()
 
     def read(self, run: Callable[[sa.Connection], T]) -> T:
         """Call ``run``, which reads what is committed; it must not write.

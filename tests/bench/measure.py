@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["MISSED", "Comparison", "compare", "limit"]
+__all__ = ["MISSED", "Comparison", "compare", "least", "limit"]
 
 #: What was asked for and not reached in this run.
 MISSED: list[str] = []
@@ -95,3 +95,10 @@ def limit(name: str, found: float, most: float, unit: str) -> None:
     print(f"    {name}: {found:.3f} {unit}, wanted <= {most}", flush=True)
     if found > most:
         MISSED.append(f"{name}: {found:.3f} {unit}, wanted <= {most}")
+
+
+def least(name: str, found: float, fewest: float) -> None:
+    """Print a ratio of ours alone, with the least that it should be."""
+    print(f"    {name}: {found:.3f}, wanted >= {fewest}", flush=True)
+    if found < fewest:
+        MISSED.append(f"{name}: {found:.3f}, wanted >= {fewest}")
