@@ -48,7 +48,7 @@ _SERVE: Final = (
 )
 
 _OLD_CONFIG: Final = """<yandex>
-<logger><level>warning</level><log>{base}/server.log</log><errorlog>{base}/error.log</errorlog></logger>
+<logger><level>information</level><log>{base}/server.log</log><errorlog>{base}/error.log</errorlog></logger>
 <listen_host>127.0.0.1</listen_host><http_port>{http}</http_port><tcp_port>{tcp}</tcp_port>
 <path>{base}/data/</path><tmp_path>{base}/tmp/</tmp_path><mark_cache_size>67108864</mark_cache_size>
 <users_config>{users}</users_config><default_profile>default</default_profile>

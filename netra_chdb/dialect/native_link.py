@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from clickhouse_driver import Client, connection, errors
 from clickhouse_driver.block import BlockInfo, ColumnOrientedBlock, RowOrientedBlock
-from clickhouse_driver.bufferedwriter import BufferedSocketWriter
 from clickhouse_driver.defines import (
     BUFFER_SIZE,
     DBMS_MIN_REVISION_WITH_BLOCK_INFO,
@@ -21,55 +20,17 @@ from clickhouse_driver.defines import (
     DBMS_MIN_REVISION_WITH_TEMPORARY_TABLES,
 )
 from clickhouse_driver.protocol import ClientPacketTypes, ServerPacketTypes
-from clickhouse_driver.reader import read_binary_str, read_binary_uint8
-from clickhouse_driver.streams.native import BlockInputStream
 from clickhouse_driver.varint import read_varint, write_varint
 from clickhouse_driver.writer import write_binary_str, write_binary_uint8
 
 from netra_chdb.dialect.literals import literal, quote
-from netra_chdb.dialect.native_columns import encode, read_column
+from netra_chdb.dialect.native_columns import encode
+from netra_chdb.dialect.native_streams import AsideStream, Collected, PlainStream, Reading, Writer
 
 __all__ = ["Link"]
 
 _LOG: Final = logging.getLogger(__name__)
 _KILL_WITHIN: Final = 3.0
-
-
-class _Reading:
-    """A block's columns through our codecs."""
-
-    fin: Any
-    context: Any
-
-    def read(self, use_numpy: Any = None) -> ColumnOrientedBlock:
-        info = BlockInfo()
-        revision = self.context.server_info.used_revision
-        if revision >= DBMS_MIN_REVISION_WITH_BLOCK_INFO:
-            info.read(self.fin)
-        columns, rows = read_varint(self.fin), read_varint(self.fin)
-        described, data = [], []
-        for _ in range(columns):
-            name, spec = read_binary_str(self.fin), read_binary_str(self.fin)
-            described.append((name, spec))
-            with_custom = revision >= DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION
-            custom = bool(read_binary_uint8(self.fin)) if with_custom else False
-            if rows:
-                data.append(read_column(self.context, spec, rows, self.fin, custom=custom))
-        return ColumnOrientedBlock(columns_with_types=described, data=data, info=info)
-
-
-class _Plain(_Reading, BlockInputStream):
-    """Blocks as they are."""
-
-
-class _Collected:
-    """Stands in for a socket while a block is encoded, so that nothing is sent before all of it is."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-
-    def sendall(self, part: bytes) -> None:
-        self.parts.append(part)
 
 
 class Link(connection.Connection):
@@ -109,6 +70,7 @@ class Link(connection.Connection):
             self.connect_timeout = min(own, self._open_within)
         try:
             self._init_connection(*self.hosts[0])
+            self.block_in_raw = AsideStream(self.fin, self.context)
         except BaseException:
             self.disconnect()
             raise
@@ -118,6 +80,7 @@ class Link(connection.Connection):
     def send_hello(self) -> None:
         # Upstream waits send_receive_timeout (300 s) for the hello of a server that hangs.
         self.socket.settimeout(self.connect_timeout)
+        self.fout = Writer(self.socket, BUFFER_SIZE)
         super().send_hello()
 
     def receive_hello(self) -> None:
@@ -139,10 +102,10 @@ class Link(connection.Connection):
 
     def get_block_in_stream(self) -> Any:
         if not self.compression:
-            return _Plain(self.fin, self.context)
+            return PlainStream(self.fin, self.context)
         from clickhouse_driver.streams.compressed import CompressedBlockInputStream
 
-        class Compressed(_Reading, CompressedBlockInputStream):
+        class Compressed(Reading, CompressedBlockInputStream):
             """Blocks in compressed frames."""
 
         return Compressed(self.fin, self.context)
@@ -161,8 +124,12 @@ class Link(connection.Connection):
         self.in_query = True
         self.query_id = query_id
         self.written_rows = 0
-        self.socket.settimeout(self.send_receive_timeout)
-        self.send_query(sql, query_id=query_id)
+        self._wait_at_most(self.send_receive_timeout)
+        self.fout.more = True
+        try:
+            self.send_query(sql, query_id=query_id)
+        finally:
+            self.fout.more = False
         self.send_data(RowOrientedBlock())
 
     def blocks(self) -> Iterator[ColumnOrientedBlock]:
@@ -194,8 +161,14 @@ class Link(connection.Connection):
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"no block of the answer within {self.send_receive_timeout:g} s")
-        self.socket.settimeout(left)
+        if self.fin.position >= self.fin.current_buffer_size:  # else it has come already
+            self._wait_at_most(left)
         return self.receive_packet()
+
+    def _wait_at_most(self, seconds: float) -> None:
+        # A system call, and other threads run meanwhile: not for what is the same, or nearly.
+        if not seconds <= (self.socket.gettimeout() or 0) <= 1.1 * seconds:
+            self.socket.settimeout(seconds)
 
     def send_block(self, columns_with_types: Sequence[tuple[str, str]], data: Sequence[Sequence[Any]]) -> None:
         """Send the rows of an INSERT as one block and its end; nothing at all if a value cannot be encoded."""
@@ -210,8 +183,8 @@ class Link(connection.Connection):
         self.send_data(RowOrientedBlock())
 
     def _encoded(self, columns_with_types: Sequence[tuple[str, str]], data: Sequence[Sequence[Any]]) -> list[bytes]:
-        collected = _Collected()
-        raw = BufferedSocketWriter(collected, BUFFER_SIZE)
+        collected = Collected()
+        raw = collected.writer()
         revision = self.server_info.used_revision
         write_varint(ClientPacketTypes.DATA, raw)
         if revision >= DBMS_MIN_REVISION_WITH_TEMPORARY_TABLES:

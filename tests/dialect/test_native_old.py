@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -106,3 +107,13 @@ def test_an_insert_of_expressions_is_refused_clearly(engine: sa.Engine, table: s
         with pytest.raises(sa_exc.NotSupportedError, match="only as data"):
             connection.execute(statement)
         assert connection.scalar(sa.select(sa.func.count()).select_from(table)) == 0
+
+
+def test_the_log_of_the_server_beside_an_answer(engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "clickhouse_driver.log")
+    asked = {"settings": {"send_logs_level": "trace"}}
+    with engine.connect() as connection:
+        found = connection.execute(sa.text("SELECT sum(number) FROM numbers(1000)"), execution_options=asked)
+        assert found.scalar() == 999 * 500
+    lines = [record.getMessage() for record in caplog.records if record.name == "clickhouse_driver.log"]
+    assert any("executeQuery: Read 1000 rows" in line for line in lines), lines
