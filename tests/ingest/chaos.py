@@ -19,7 +19,17 @@ from netra_chdb.ingest.writer import Writer
 from netra_chdb.models.analytics import PerformanceMetric
 from netra_chdb.resilience.retry import RetryPolicy
 
-__all__ = ["ROWS_OF_BATCH", "access", "assert_summaries", "data_paths", "ids", "metric", "rows_of", "writer_on"]
+__all__ = [
+    "ROWS_OF_BATCH",
+    "access",
+    "assert_exact",
+    "assert_summaries",
+    "data_paths",
+    "ids",
+    "metric",
+    "rows_of",
+    "writer_on",
+]
 
 ROWS_OF_BATCH = 20
 NOW = dt.datetime(2026, 11, 1, 12, tzinfo=dt.UTC)
@@ -108,6 +118,15 @@ def assert_summaries(engine: sa.Engine, source: Any, condition: Any, *, of: Any)
                 said = connection.execute(summary.query.where(of(summary.target))).all()
                 true = connection.execute(summary.source_query.where(condition)).all()
                 assert sorted(map(rounded, said)) == sorted(map(rounded, true)), summary.name
+
+
+def assert_exact(data: DataAccess, user_id: str, numbers: Any) -> None:
+    """A user's rows are these, each once, and the summaries say what they say."""
+    found = ids(data.engine, user_id)
+    assert sorted(found) == sorted(numbers)
+    assert set(found.values()) <= {1}, "rows that are there twice"
+    condition = PerformanceMetric.user_id == user_id
+    assert_summaries(data.engine, PerformanceMetric, condition, of=lambda target: target.user_id == user_id)
 
 
 def rounded(row: Any) -> tuple[Any, ...]:
