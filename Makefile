@@ -29,7 +29,7 @@ lint: $(STAMP) ## check style and types
 
 coverage: $(STAMP) ## check that what guards reads is covered, every branch of it
 	$(BIN)/coverage run -m pytest tests/engine tests/resilience tests/dialect/test_hosts.py \
-		tests/test_scope.py tests/test_scope_writes.py tests/test_answers.py tests/test_mode.py tests/test_access_async.py
+		tests/scope tests/answers tests/test_mode.py tests/test_access_async.py
 	$(BIN)/coverage report
 
 bench: $(STAMP) ## measure against the peers, in one run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -10,15 +9,14 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from netra_chdb import Config, DataAccess
-from tests.health.serving import Site
-from tests.servers import PASSWORD, ModernServer, free_port, wait_for
-from tests.test_cli import MAIN, process, run
+from tests.health.serving import serving
+from tests.servers import PASSWORD, ModernServer, wait_for
+from tests.test_cli import process, run
 
 ROOT = "/health/clickhouse"
 MARKER = "marker-Pa55word"
@@ -40,25 +38,6 @@ def migrated(server: ModernServer, driver: str) -> str:
     with DataAccess(Config(url=url)) as data:
         data.initialize()
     return url
-
-
-@contextlib.contextmanager
-def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], Site]]:
-    """``netra-chdb serve`` while the block runs."""
-    port = free_port()
-    with subprocess.Popen(
-        [sys.executable, "-c", MAIN, "serve", "--port", str(port)],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == f"http://127.0.0.1:{port}{ROOT}/ui\n"
-            yield child, Site(port)
-        finally:
-            child.kill()
 
 
 class TestHealth:

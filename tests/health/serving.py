@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -16,7 +19,7 @@ from fastapi import FastAPI
 
 from tests.servers import free_port, wait_for
 
-__all__ = ["Answer", "Site", "served"]
+__all__ = ["Answer", "Site", "served", "serving"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ class Site:
 
 
 @contextlib.contextmanager
-def served(app: FastAPI) -> Iterator[Site]:
+def served(app: FastAPI, port: int | None = None) -> Iterator[Site]:
     """Serve ``app`` while the block runs."""
-    port = free_port()
+    port = port or free_port()
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -72,3 +75,22 @@ def served(app: FastAPI) -> Iterator[Site]:
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+@contextlib.contextmanager
+def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], Site]]:
+    """``netra-chdb serve`` while the block runs."""
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-c", "from netra_chdb.cli import main; main()", "serve", "--port", str(port)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == f"http://127.0.0.1:{port}/health/clickhouse/ui\n"
+            yield child, Site(port)
+        finally:
+            child.kill()

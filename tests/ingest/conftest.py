@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from netra_chdb.ingest.spool import Spool
 from tests.conftest import started
 from tests.ingest.chaos import access
 from tests.servers import ModernServer
@@ -18,3 +20,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModernServer]:
         with access(server.url("chhttp")) as data:
             data.initialize()
         yield server
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = Spool(tmp_path / "spool")
+    yield spool
+    spool.close()

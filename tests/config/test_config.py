@@ -1,63 +1,17 @@
-"""What Config reads, what it refuses, and that it never shows a password."""
+"""What Config reads, and what it refuses."""
 
 from __future__ import annotations
 
-import os
-import pickle
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
-from hypothesis import strategies as st
-from pydantic import SecretStr, ValidationError
 from sqlalchemy.engine import URL, make_url
 
-from netra_chdb import config as config_module
 from netra_chdb.config import Config
 from netra_chdb.errors import ConfigError
+from tests.config.settings import MARKER, SERVER_URL, SETTINGS, Refuse, everything_told_by, refusal, variable
 
-MARKER = "Zq7-marker-Xk2"
-SERVER_URL = f"clickhouse+chhttp://u:{MARKER}@db.example:8443/metrics?secure=true"
-
-# Of every setting: its default; another valid value as the environment spells it; what the field then holds.
-SETTINGS: dict[str, tuple[Any, str, Any]] = {
-    "url": (None, SERVER_URL, SecretStr(SERVER_URL)),
-    "host": (None, "db.example", "db.example"),
-    "port": (None, "9000", 9000),
-    "user": ("default", "ann", "ann"),
-    "password": (SecretStr(""), MARKER, SecretStr(MARKER)),
-    "password_file": (None, os.devnull, Path(os.devnull)),
-    "db": (None, "metrics", "metrics"),
-    "secure": (None, "true", True),
-    "path": (Path("./netra.chdb"), "/data/ch", Path("/data/ch")),
-    "mode": ("normal", "degraded", "degraded"),
-    "cluster": (None, "main", "main"),
-    "redis_url": (None, f"redis://:{MARKER}@r", SecretStr(f"redis://:{MARKER}@r")),
-    "service": ("netra_chdb", "events", "events"),
-    "spool_dir": (Path("./netra.spool"), "/data/spool", Path("/data/spool")),
-    "spool_max_bytes": (10 * 2**30, "1048576", 1048576),
-    "flush_rows": (10_000, "7", 7),
-    "flush_interval": (1.0, "0.25", 0.25),
-    "retry_max_attempts": (5, "1", 1),
-    "retry_initial_delay": (1.0, "0.5", 0.5),
-    "retry_max_delay": (30.0, "8", 8.0),
-    "retry_exponential_base": (2.0, "1", 1.0),
-    "retry_jitter": (True, "false", False),
-    "attempt_timeout": (15.0, "3", 3.0),
-    "retry_budget_tokens": (500, "0", 0),
-    "pool_size": (5, "1", 1),
-    "max_overflow": (10, "0", 0),
-    "pool_timeout": (30.0, "2", 2.0),
-    "pool_recycle": (3600.0, "60", 60.0),
-    "health_check_interval": (60.0, "5", 5.0),
-    "breaker_fail_max": (5, "1", 1),
-    "breaker_reset_timeout": (30.0, "0.1", 0.1),
-    "breaker_half_open_calls": (3, "1", 1),
-    "stale_if_error": (300.0, "0", 0.0),
-}
 # Every number with a lower bound, and a value beyond it.
 MORE_THAN_0 = "flush_interval retry_initial_delay retry_max_delay attempt_timeout pool_timeout pool_recycle"
 MORE_THAN_0 += " health_check_interval breaker_reset_timeout"
@@ -65,40 +19,6 @@ AT_LEAST_1 = "spool_max_bytes flush_rows retry_max_attempts retry_exponential_ba
 AT_LEAST_1 += " breaker_half_open_calls"
 AT_LEAST_0 = "retry_budget_tokens max_overflow stale_if_error"
 BOUNDS = [("more than 0", "0", MORE_THAN_0), ("at least 1", "0", AT_LEAST_1), ("at least 0", "-1", AT_LEAST_0)]
-
-Refuse = Callable[..., tuple[str, list[str]]]
-
-
-def variable(name: str) -> str:
-    return "REDIS_URL" if name == "redis_url" else f"CLICKHOUSE_{name.upper()}"
-
-
-def refusal(**settings: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        Config(**settings)
-    return str(caught.value)
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("CLICKHOUSE_") or name.upper() == "REDIS_URL":
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture(params=["variable", "keyword"])
-def refuse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Refuse:
-    """Have a Config of the given settings refused; return the message and each setting's name in it."""
-
-    def refuse(**settings: str) -> tuple[str, list[str]]:
-        if request.param == "keyword":
-            return refusal(**settings), [f"keyword argument {name!r}" for name in settings]
-        for name, value in settings.items():
-            monkeypatch.setenv(variable(name), value)
-        return refusal(), [variable(name) for name in settings]
-
-    return refuse
-
 
 OF_A_SERVER = ("user", "password", "password_file", "db", "secure")
 
@@ -338,80 +258,3 @@ def test_wrong_values_urls_that_would_mislead_or_leak(url: str, problem: str) ->
     with pytest.raises(ConfigError, match=problem) as caught:
         Config(url=url)
     assert MARKER not in everything_told_by(caught.value)
-
-
-def everything_told_by(error: BaseException) -> str:
-    """Return all that a log could show of ``error``, down to the locals of Config's own frames."""
-    told = traceback.format_exception(error)
-    # Some tools follow __context__ even where the text of a traceback does not.
-    link: BaseException | None = error
-    while link:
-        told.append(f"{link!r} {link} {vars(link)}")
-        link = link.__cause__ or link.__context__
-    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
-    return "\n".join(told + [str(frame.locals) for frame in frames if frame.filename == config_module.__file__])
-
-
-@pytest.mark.parametrize(
-    "settings", [{"host": "h", "password": MARKER}, {"url": SERVER_URL}, {"redis_url": f"redis://:{MARKER}@r"}]
-)
-def test_secrets_show_nowhere_in_a_config(settings: dict[str, str]) -> None:
-    config = Config(**settings)
-    again = pickle.loads(pickle.dumps(config))  # noqa: S301
-    assert again == config
-    assert again.sqlalchemy_url == config.sqlalchemy_url
-    for each in (config, again, config.sqlalchemy_url):
-        assert MARKER not in f"{each!r} {each}"
-    assert MARKER not in f"{config.model_dump()} {config.model_dump_json()}"
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"pool_size": "0", "password": MARKER, "url": SERVER_URL, "redis_url": f"redis://:{MARKER}@r"},
-        {"url": SERVER_URL, "password": MARKER},
-        {"password": MARKER, "password_file": "/no/such/file"},
-        {"url": f"https://u:{MARKER}@h"},
-        {"host": f"u:{MARKER}@h"},
-        {"port": f"tcp://u:{MARKER}@h:9000"},
-        {"password": MARKER.encode() + b"\xff"},
-        {"url": make_url(SERVER_URL)},
-        {"redis_url": [MARKER]},
-        {"passwrod": MARKER},
-    ],
-)
-def test_secrets_show_nowhere_in_an_error(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError) as caught:
-        Config(**settings)
-    assert next(iter(settings)) in str(caught.value)
-    assert MARKER not in everything_told_by(caught.value)
-    if all(isinstance(value, str) and name in SETTINGS for name, value in settings.items()):
-        for name, value in settings.items():
-            monkeypatch.setenv(variable(name), value)
-        with pytest.raises(ConfigError) as caught:
-            Config()
-        assert variable(next(iter(settings))) in str(caught.value)
-        assert MARKER not in everything_told_by(caught.value)
-
-
-def test_secrets_stay_out_of_the_text_of_pydantics_error() -> None:
-    with pytest.raises(ValidationError) as caught:
-        Config.model_validate({"password": MARKER, "port": 0})
-    assert MARKER not in str(caught.value)
-    assert "keyword argument 'port' is 0" in str(caught.value)
-
-
-@hypothesis.settings(deadline=None)
-@hypothesis.given(st.text())
-def test_secrets_any_password_survives_unseen(password: str) -> None:
-    assert Config(host="h", password=password).sqlalchemy_url.password == password
-    password = MARKER + password
-    by_itself = Config(host="h", password=password)
-    url = URL.create("clickhouse+chhttp", "ann", password, "h", 8123, "db")
-    in_a_url = Config(url=url.render_as_string(hide_password=False))
-    for config in (by_itself, in_a_url):
-        assert config.sqlalchemy_url.password == password
-        assert MARKER not in repr(config) + repr(config.sqlalchemy_url)
-    # A repr that shows nothing of the password does not depend on it.
-    assert repr(by_itself) == repr(Config(host="h", password="another"))
-    assert repr(in_a_url) == repr(Config(url="clickhouse+chdb://"))
