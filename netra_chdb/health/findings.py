@@ -88,9 +88,9 @@ def _of_breaker(mode: str, breaker: Snapshot, connection: Connection, is_startin
         yield Finding(
             "mode",
             "warning",
-            f"ClickHouse is {breaker.forced or 'switched off'}: reads come from stored answers, writes go to the spool",
-            f"When it may be used again, POST {_MODE} to /health/clickhouse/mode, or call restore(). Where "
-            "CLICKHOUSE_MODE=degraded did it, take that away before the next start.",
+            f"ClickHouse is {breaker.forced or 'switched off'}",
+            f"When it may be used again, POST `{_MODE}` to `/health/clickhouse/mode`, or call `restore()`. Where "
+            "`CLICKHOUSE_MODE=degraded` did it, take that away before the next start.",
         )
     elif breaker.forced is not None and is_starting:
         return  # it is the start that holds it
@@ -99,7 +99,7 @@ def _of_breaker(mode: str, breaker: Snapshot, connection: Connection, is_startin
             "breaker",
             "critical",
             f"Somebody holds the breaker open: {breaker.forced}",
-            "When ClickHouse may be used again, POST to /health/clickhouse/breaker/reset, or call breaker.reset().",
+            "When ClickHouse may be used again, POST to `/health/clickhouse/breaker/reset`, or call `breaker.reset()`.",
         )
     elif breaker.state == STATE_OPEN:
         waits = f"; it lets trial calls through in {breaker.retry_after:.0f} s" if breaker.retry_after else ""
@@ -107,7 +107,7 @@ def _of_breaker(mode: str, breaker: Snapshot, connection: Connection, is_startin
             "breaker",
             "critical",
             f"The breaker has been open for {breaker.opened_since or 0:.0f} s, and ClickHouse is not asked{waits}. "
-            f"The last failure was a {breaker.last_failure or 'call to open()'}",
+            f"The last failure: {breaker.last_failure or 'a call to open()'}",
             f"Nothing that was accepted is lost. Look at the server at {connection.address}: `netra-chdb check` names "
             "what is wrong. The breaker closes by itself when trial calls succeed.",
         )
@@ -140,12 +140,15 @@ def _of_probe(probe: Probe, connection: Connection) -> Iterator[Finding]:
     elif any(name in error for name in _REFUSED):
         step = f"Nothing listens at {connection.address}: start it, or correct CLICKHOUSE_HOST and CLICKHOUSE_PORT."
     elif any(name in error for name in _SILENT):
-        step = f"The server at {connection.address} takes too long: look at its load and at system.processes."
+        step = (
+            f"The server at {connection.address} takes too long: look at its load, and at system.processes if you can."
+        )
     elif connection.driver == "chdb":
         step = f"Is another process using {connection.address}? The embedded engine belongs to one process at a time."
     else:
         step = f"`netra-chdb check` goes from the name to the privileges and says where {connection.address} fails."
-    yield Finding("connection", "critical", f"ClickHouse did not answer: {error}", step)
+    what = f"ClickHouse gave {error}" if error.startswith("no answer") else f"ClickHouse did not answer: {error}"
+    yield Finding("connection", "critical", what, step)
 
 
 def _of_schema(schema: Schema) -> Iterator[Finding]:

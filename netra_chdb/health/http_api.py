@@ -10,10 +10,10 @@ import inspect
 import json
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from netra_chdb.errors import ConfigError
 from netra_chdb.health import metrics as prometheus
@@ -42,6 +42,7 @@ _NO_STORE: Final = {"Cache-Control": "no-store"}
 _RECONNECT_WITHIN: Final = 5.0
 #: Seconds for which an answer is good for others.
 _MOMENT: Final = 0.1
+_Made = TypeVar("_Made")
 
 
 class Watched(Protocol):
@@ -81,20 +82,28 @@ def router(data_access: Watched, *, operator: Callable[..., Any] = refuse) -> AP
     fresh = _Fresh(monitor)
     _states(made, fresh)
     _details(made, fresh)
-    _picture(made, monitor)
+    _picture(made, fresh, monitor)
     _actions(made, data_access, [Depends(operator)])
     return made
 
 
 def application(data_access: Watched, *, operator: Callable[..., Any] = refuse) -> FastAPI:
     """Return an application that has these routes and nothing else."""
-    app = FastAPI(title="netra_chdb health", docs_url=None, redoc_url=None)
-    app.include_router(router(data_access, operator=operator))
-    return app
+    # As its own routes, not as an included router's: each request is looked for once.
+    routes = router(data_access, operator=operator).routes
+    return FastAPI(title="netra_chdb health", docs_url=None, redoc_url=None, routes=routes)
 
 
-def _answer(content: Any, status: int = 200) -> JSONResponse:
-    return JSONResponse(plain(content), status, _NO_STORE)
+def _encoded(content: Any) -> bytes:
+    return json.dumps(plain(content)).encode()
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, _NO_STORE, "application/json")
+
+
+def _answer(content: Any, status: int = 200) -> Response:
+    return _json(_encoded(content), status)
 
 
 class _Fresh:
@@ -108,18 +117,31 @@ class _Fresh:
         self._monitor = monitor
         self._until = 0.0
         self._report: HealthReport
-        self._made: dict[str, tuple[bytes, int]] = {}
+        self._made: dict[str, Any] = {}
 
-    def answer(self, name: str, make: Callable[[HealthReport], tuple[Any, bool]]) -> Response:
-        """Return an answer: 200 where ``make`` says that it is good, else 503."""
+    def report(self) -> HealthReport:
+        """Return the report of this moment."""
         now = time.monotonic()
         if now >= self._until:
             self._report, self._made, self._until = self._monitor.report(), {}, now + _MOMENT
+        return self._report
+
+    def once(self, name: str, make: Callable[[HealthReport], _Made]) -> _Made:
+        """Return what ``make`` makes, or has made, of the report of this moment."""
+        report = self.report()
         if name not in self._made:
-            content, good = make(self._report)
-            self._made[name] = json.dumps(plain(content)).encode(), 200 if good else 503
-        body, status = self._made[name]
-        return Response(body, status, _NO_STORE, "application/json")
+            self._made[name] = make(report)
+        made: _Made = self._made[name]
+        return made
+
+    def answer(self, name: str, make: Callable[[HealthReport], tuple[Any, bool]]) -> Response:
+        """Return an answer: 200 where ``make`` says that it is good, else 503."""
+
+        def encoded(report: HealthReport) -> tuple[bytes, int]:
+            content, good = make(report)
+            return _encoded(content), 200 if good else 503
+
+        return _json(*self.once(name, encoded))
 
 
 def _documented(model: Any, bad: str | None = None) -> dict[int | str, dict[str, Any]]:
@@ -131,10 +153,12 @@ def _documented(model: Any, bad: str | None = None) -> dict[int | str, dict[str,
 
 
 def _states(made: APIRouter, fresh: _Fresh) -> None:
+    lives = _encoded(Live())
+
     @made.get(f"{_ROOT}/live", responses=_documented(Live))
     async def live() -> Response:
         """Whether this process answers. It never depends on ClickHouse: restart the process when this fails."""
-        return _answer(Live())
+        return _json(lives)
 
     @made.get(f"{_ROOT}/ready", responses=_documented(Ready, "Send no requests here."))
     async def ready() -> Response:
@@ -167,6 +191,10 @@ def _details(made: APIRouter, fresh: _Fresh) -> None:
     async def analytics() -> Response:
         """The tables of netra_analytics: rows and bytes as the server counts them."""
         return fresh.answer("analytics", _analytics)
+
+
+def _exposition(report: HealthReport) -> tuple[bytes, str]:
+    return prometheus.exposition(prometheus.registry(lambda: report))
 
 
 def _line(report: HealthReport) -> Line:
@@ -215,7 +243,7 @@ def _dependencies(report: HealthReport) -> tuple[Dependencies, bool]:
     return Dependencies(found), not bad
 
 
-def _picture(made: APIRouter, monitor: HealthMonitor) -> None:
+def _picture(made: APIRouter, fresh: _Fresh, monitor: HealthMonitor) -> None:
     streams = Streams(monitor)
 
     @made.get(f"{_ROOT}/ui", response_class=HTMLResponse)
@@ -235,8 +263,6 @@ def _picture(made: APIRouter, monitor: HealthMonitor) -> None:
             events, media_type="text/event-stream", headers={**_NO_STORE, "X-Accel-Buffering": "no"}
         )
 
-    made_registry: list[Any] = []
-
     @made.get(
         "/metrics",
         response_class=Response,
@@ -248,11 +274,9 @@ def _picture(made: APIRouter, monitor: HealthMonitor) -> None:
     async def prometheus_metrics() -> Response:
         """All of it for Prometheus."""
         try:
-            if not made_registry:
-                made_registry.append(prometheus.registry(monitor.report))
+            text, content_type = fresh.once("prometheus", _exposition)
         except ConfigError as error:
             return _answer(Problem(str(error)), 501)
-        text, content_type = prometheus.exposition(made_registry[0])
         return Response(text, headers={"Content-Type": content_type, **_NO_STORE})
 
 

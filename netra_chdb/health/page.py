@@ -15,12 +15,12 @@ _POLICY: Final = (
 )
 
 
-def page() -> tuple[str, str]:
+def page() -> tuple[bytes, str]:
     """Return the page, and the policy under which a browser runs only what is in it."""
     nonce = secrets.token_urlsafe(16)
-    return _template().replace("{{nonce}}", nonce), _POLICY.format(nonce=nonce)
+    return nonce.encode().join(_parts()), _POLICY.format(nonce=nonce)
 
 
 @functools.cache
-def _template() -> str:
-    return resources.files(__package__).joinpath("page.html").read_text()
+def _parts() -> list[bytes]:
+    return resources.files(__package__).joinpath("page.html").read_bytes().split(b"{{nonce}}")

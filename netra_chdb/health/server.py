@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 
 import uvicorn
@@ -43,7 +44,19 @@ def serve(data_access: Watched, listener: socket.socket) -> None:
         data_access: what is looked at.
         listener: where; see :func:`listen`.
     """
-    config = uvicorn.Config(application(data_access), log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        application(data_access),
+        log_level="warning",
+        # Not needed here, and each costs a request some of the 0.2 ms that it takes.
+        access_log=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_graceful_shutdown=5,
+    )
+    config.load()
+    # A full collection would go through all that was imported, and hold up every answer for 0.1 s.
+    gc.collect()
+    gc.freeze()
     _Server(config, data_access.monitor).run([listener])
 
 
