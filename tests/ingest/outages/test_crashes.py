@@ -50,7 +50,7 @@ def run_and_kill(url: str, directory: Path, user_id: str, start: int, upset: Cal
 
 def check_after_crashes(data: DataAccess, writer: Writer, user_id: str, told: set[int], crashes: int) -> None:
     writer.start()
-    writer.flush(timeout=120)
+    writer.flush(timeout=120 + 10 * crashes)  # what was inserted during outages goes in one by one
     found = ids(data.engine, user_id)
     assert told <= set(found), f"lost: {sorted(told - set(found))[:20]}"
     # In flight when it died: one record, or one insert of thirty rows, whole or not at all.
