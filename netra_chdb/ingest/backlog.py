@@ -306,16 +306,16 @@ class Backlog:
 
         self._file.write(run)
 
-    def is_settling(self, schema: str, name: str) -> bool:
-        """Whether there are batches of a table, with rows in here, of which nobody knows yet what became of them."""
+    def settling(self, schema: str, name: str) -> list[str]:
+        """The query_ids of batches of a table, with rows in here, of which nobody knows yet what became of them."""
 
-        def run(connection: sa.Connection) -> bool:
+        def run(connection: sa.Connection) -> list[str]:
             found = connection.exec_driver_sql(
-                'SELECT 1 FROM batches b JOIN shapes s ON s.id = b.shape WHERE s."schema" = ? AND s.name = ? '
-                "AND b.\"first\" IS NOT NULL AND b.state = 'sent' LIMIT 1",
+                'SELECT b.query_id FROM batches b JOIN shapes s ON s.id = b.shape WHERE s."schema" = ? AND s.name = ? '
+                "AND b.\"first\" IS NOT NULL AND b.state = 'sent'",
                 (schema, name),
             )
-            return found.first() is not None
+            return [str(query_id or "") for query_id in found.scalars()]
 
         return self._file.read(run)
 

@@ -270,20 +270,28 @@ class Drainer:
             with connection:
                 if not settle.stop(connection, query_id):
                     raise _Wait(f"query {query_id} is still running")
-                since = self._clock() - self._answered.setdefault(query_id, self._clock())
+                since = self._clock() - self._answered_at(queued)
                 if wait and since < self._grace:
                     raise _Wait(f"batch {queued.batch_id} may still arrive", self._grace - since)
                 count = settle.count_rows(connection, queued)
         except _Wait:
             raise
         except Exception as error:
-            self._answered.pop(query_id, None)  # a server that went away counts from its next answer
+            self._answered.clear()  # a server that went away counts from its next answer
             raise _away(error) from error
         self._answered.pop(query_id, None)
         if count not in (0, queued.rows) and not self._is_sharded:
             _LOG.warning("%s.%s has %d of the %d rows of batch %s: somebody deleted some",
                          queued.schema, queued.name, count, queued.rows, queued.batch_id)  # fmt: skip
         return count
+
+    def _answered_at(self, queued: Queued) -> float:
+        """When the server first answered after a batch's uncertain end: now, if nothing is known of it."""
+        if queued.attempt.query_id not in self._answered:
+            # Those behind it in the queue ended before now as well: they all wait at the same time.
+            others = self._backlog.settling(queued.schema, queued.name)
+            self._answered = {**dict.fromkeys([queued.attempt.query_id, *others], self._clock()), **self._answered}
+        return self._answered[queued.attempt.query_id]
 
     def _fill_views(self, queued: Queued) -> None:
         """Send a stored batch again under its token, which fills views that are short, where that adds nothing else."""
@@ -325,7 +333,7 @@ class Drainer:
                 unsettled.add((queued.schema, queued.name))
         # What is not settled yet may be in its table and not in a summary: nothing else would explain the difference.
         for key in stored.keys() - unsettled:
-            if not self._backlog.is_settling(*key):
+            if not self._backlog.settling(*key):
                 try:
                     self._compare(key, stored[key])
                 except _Wait as wait:

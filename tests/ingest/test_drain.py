@@ -20,6 +20,7 @@ from netra_chdb.ingest.columns import values_of
 from netra_chdb.ingest.drain import Drainer
 from netra_chdb.ingest.encoding import encode
 from netra_chdb.ingest.packed_rows import columns_of, pack
+from netra_chdb.ingest.queued import Attempt
 from netra_chdb.ingest.spool import Spool
 from netra_chdb.models.analytics import PerformanceMetric
 from tests.ingest.chaos import access, ids, metric
@@ -75,6 +76,24 @@ def test_memory_is_bounded_by_the_batch_and_not_by_the_backlog(data: DataAccess,
 
 _UUID = uuid.UUID(int=7)
 _AT = dt.datetime(2026, 11, 1, 12, 0, 0, 125_000, tzinfo=dt.UTC)
+
+
+def test_batches_of_unknown_fate_wait_at_the_same_time(data: DataAccess, tmp_path: Path, user_id: str) -> None:
+    """Each has to wait until what lies in the server's sockets begins to run; one such while is enough for all."""
+    spool, now = Spool(tmp_path), [1000.0]
+    checker = RowChecker(TABLE)
+    for number in range(5):
+        batch = checker.freeze([checker.check(0, metric(user_id, number))[0]])
+        spool.keep(batch, "sent", Attempt(batch.token), reason="the answer was lost")
+    drainer = Drainer(data.engine, Backlog(spool), grace=60, clock=lambda: now[0])
+    assert drainer.run() == pytest.approx(60)
+    now[0] += 59
+    assert drainer.run() == pytest.approx(1)
+    assert not ids(data.engine, user_id)
+    now[0] += 1
+    drainer.run()
+    assert sorted(ids(data.engine, user_id).elements()) == list(range(5))
+    spool.close()
 
 
 @pytest.mark.parametrize(
