@@ -34,14 +34,21 @@ def load(url: str, directory: Path, user_id: str, start: int) -> subprocess.Pope
     )
 
 
-def run_and_kill(url: str, directory: Path, user_id: str, start: int, upset: Callable[[], None]) -> set[int]:
-    """Run a writer for a while, kill it, and return what it was told is safe."""
+def run_and_kill(
+    url: str, directory: Path, user_id: str, start: int, upset: Callable[[], None], *, after: float | None = None
+) -> set[int]:
+    """Run a writer, kill it after ``upset``, or so many seconds into it, and return what it was told is safe."""
     process = load(url, directory, user_id, start)
+    # From a thread: a server ends with the thread that has started it.
+    early = threading.Timer(after or 0, process.kill)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+        if after is not None:
+            early.start()
         upset()
     finally:
+        early.cancel()
         process.send_signal(signal.SIGKILL)
         told, _ = process.communicate()
     complete = told[: told.rfind("\n") + 1]
@@ -145,14 +152,10 @@ def test_a_writer_that_dies_while_its_server_does_loses_nothing(
     told: set[int] = set()
     ways = random.sample(WAYS, 4)
     for number in range(rounds):
-        way = threading.Thread(target=upset, args=(server, proxy, ways[number % 4]))
 
-        def both(way: threading.Thread = way) -> None:
-            way.start()
-            way.join(random.random() * 1.5)
+        def once(number: int = number) -> None:
+            upset(server, proxy, ways[number % 4])
 
-        try:
-            told |= run_and_kill(url, tmp_path / "spool", user_id, number * 1_000_000, both)
-        finally:
-            way.join()  # the next one finds the server there
+        spool = tmp_path / "spool"
+        told |= run_and_kill(url, spool, user_id, number * 1_000_000, once, after=random.random() * 1.5)
     check_after_crashes(data, writer, user_id, told, rounds)
