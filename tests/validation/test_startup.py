@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -40,8 +41,8 @@ with DataAccess(Config(url=sys.argv[1], spool_dir=sys.argv[2])) as data:
     started = data.initialize(deadline=200)
     count = data.events.count(user_id="nobody")
     pool = data.pool()
-    print(json.dumps({"began": began, "ready": started.ready, "attempts": started.attempts, "count": count, "logs": kept,
-                      "connections": pool.connection_attempts, "failed": pool.failed_connections}))
+    print(json.dumps({"began": began, "ready": started.ready, "attempts": started.attempts, "count": count,
+                      "logs": kept, "connections": pool.connection_attempts, "failed": pool.failed_connections}))
 """
 
 
@@ -53,14 +54,11 @@ def own(tmp_path: Path) -> Iterator[ModernServer]:
     server.kill()
 
 
-def processes_before_server(
-    server: ModernServer, driver: str, spools: Path, number: int, delay: float
-) -> tuple[int, float]:
-    """Start processes, then the server, and look how they came through.
-
-    Returns:
-        The attempts of the process that came nearest to what it may make, and that bound.
-    """
+@contextlib.contextmanager
+def started_workers(
+    server: ModernServer, driver: str, spools: Path, number: int
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that initialize; those that are left at the end of the block are ended."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CLICKHOUSE_")}
     workers = [
         subprocess.Popen(
@@ -72,42 +70,59 @@ def processes_before_server(
         )
         for place in range(number)
     ]
-    # Twenty interpreters take longer to start than a server: the delay counts from when all of them are there.
-    for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "there\n"
-    began = time.monotonic()
-    time.sleep(delay)
-    server.start()
-    up = time.monotonic()
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
 
-    def allowed(one: dict[str, Any]) -> float:
-        return 10 + up - float(one["began"])
 
-    found = []
-    for worker in workers:
-        out, err = worker.communicate(timeout=280)
-        assert worker.returncode == 0, err
-        found.append(json.loads(out))
-    for one in found:
-        assert one["ready"]
-        assert one["logs"] == []
-        assert one["count"] == 0
-        # What the first statement took; none while the server was away.
-        assert (one["connections"], one["failed"]) == (1, 0)
-        # Some eight attempts until a pause is two seconds, then one a second at most. The first process that is there
-        # has tried for as long as the last one took to come.
-        assert one["attempts"] <= allowed(one)
-    attempts = sorted(one["attempts"] for one in found)
-    most = max(found, key=lambda one: one["attempts"] / allowed(one))
-    print(
-        f"{number} processes, server {delay} s later, up after {up - began:.1f} s: {attempts} attempts; "
-        f"{allowed(most):.0f} are allowed to who made {most['attempts']}",
-        flush=True,
-    )
-    versions = server.query("SELECT count() FROM netra_traces.alembic_version_log WHERE is_head")
-    assert versions == "1"
-    return most["attempts"], allowed(most)
+def processes_before_server(
+    server: ModernServer, driver: str, spools: Path, number: int, delay: float
+) -> tuple[int, float]:
+    """Start processes, then the server, and look how they came through.
+
+    Returns:
+        The attempts of the process that came nearest to what it may make, and that bound.
+    """
+    with started_workers(server, driver, spools, number) as workers:
+        # Twenty interpreters take longer to start than a server: the delay counts from when all of them are there.
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "there\n"
+        began = time.monotonic()
+        time.sleep(delay)
+        server.start()
+        up = time.monotonic()
+
+        def allowed(one: dict[str, Any]) -> float:
+            return 10 + up - float(one["began"])
+
+        found = []
+        for worker in workers:
+            out, err = worker.communicate(timeout=280)
+            assert worker.returncode == 0, err
+            found.append(json.loads(out))
+        for one in found:
+            assert one["ready"]
+            assert one["logs"] == []
+            assert one["count"] == 0
+            # What the first statement took; none while the server was away.
+            assert (one["connections"], one["failed"]) == (1, 0)
+            # Some eight attempts until a pause is two seconds, then one a second at most. The first process that is
+            # there has tried for as long as the last one took to come.
+            assert one["attempts"] <= allowed(one)
+        attempts = sorted(one["attempts"] for one in found)
+        most = max(found, key=lambda one: one["attempts"] / allowed(one))
+        print(
+            f"{number} processes, server {delay} s later, up after {up - began:.1f} s: {attempts} attempts; "
+            f"{allowed(most):.0f} are allowed to who made {most['attempts']}",
+            flush=True,
+        )
+        versions = server.query("SELECT count() FROM netra_traces.alembic_version_log WHERE is_head")
+        assert versions == "1"
+        return most["attempts"], allowed(most)
 
 
 def test_processes_that_are_there_before_the_server(own: ModernServer, tmp_path: Path) -> None:
