@@ -36,75 +36,90 @@ class GroupCommit(Generic[T]):
     before those who wait have woken, and writes alone. Nor would waking all at once: each would fall asleep again
     over the interpreter's own lock, which the one who wakes them holds.)
 
+    A signal's handler may raise anywhere in the main thread: what ends a wait are the flags of a turn, and waking is
+    only to be sooner; each thread looks at its own from time to time.
+
     Args:
         write: writes items, all or none of them.
+        errors: what ``write`` raises when it has kept nothing. Anything else came from outside, at any moment.
     """
 
-    def __init__(self, write: Callable[[list[T]], None]) -> None:
-        self._write = write
+    def __init__(self, write: Callable[[list[T]], None], errors: tuple[type[Exception], ...]) -> None:
+        self._write, self._errors = write, errors
         self._mutex = threading.Lock()
         self._waiting: list[_Turn[T]] = []
+        self._group: list[_Turn[T]] = []
         self._writing = False
+        self._inside: set[int] = set()
 
     def submit(self, item: T) -> None:
         """Return when ``item`` is written.
 
         Raises:
             Exception: what the write that it was part of raised.
+            RuntimeError: a signal's handler interrupted a submit() of its own thread, which cannot go on before it
+                returns: nothing was kept. Or the thread that wrote was interrupted: it may be kept, or not.
         """
+        me = threading.get_ident()
+        if me in self._inside:
+            raise RuntimeError(
+                "nothing was kept: a signal's handler that interrupted a write cannot write in the same thread; "
+                "let another thread do it"
+            )
         turn = _Turn(item)
-        with self._mutex:
-            self._waiting.append(turn)
-            leads = turn.leads = not self._writing
-            self._writing = True
-        if not leads:
-            self._wait(turn)
-        if not turn.done:
-            self._lead()
+        try:
+            self._inside.add(me)
+            with self._mutex:
+                self._waiting.append(turn)
+                turn.leads = not self._writing
+                self._writing = True
+            if not turn.leads:
+                self._wait(turn)
+            if not turn.done:
+                self._lead(turn)
+        except BaseException:
+            with self._mutex:
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+            if turn.leads:
+                self._end(turn, RuntimeError("the thread that wrote this was interrupted: it may be kept, or not"))
+            raise
+        finally:
+            self._inside.discard(me)
         if turn.error is not None:
             raise turn.error
 
     def _wait(self, turn: _Turn[T]) -> None:
         try:
-            # Again and again: a thread that Ctrl-C ended on its way here woke nobody.
             while not turn.wake.acquire(timeout=_LOOK_EACH) and not turn.done and not turn.leads:
                 pass
-        except BaseException:  # Ctrl-C: the item may be written yet, but is not acknowledged
-            with self._mutex:
-                if turn in self._waiting:
-                    self._waiting.remove(turn)
-                if turn.leads:
-                    self._hand_over()
-            raise
         finally:
             if turn.next is not None:
                 turn.next.wake.release()
 
-    def _lead(self) -> None:
+    def _lead(self, turn: _Turn[T]) -> None:
         with self._mutex:
-            group, self._waiting = self._waiting, []
-        error: BaseException | None = None
+            self._group, self._waiting = self._waiting, []
+        error: Exception | None = None
         try:
-            self._write([turn.item for turn in group])
-        except Exception as raised:
+            self._write([turn.item for turn in self._group])
+        except self._errors as raised:
             error = raised
-        except BaseException:
-            error = RuntimeError("the thread that wrote for this one was interrupted: nothing was kept")
-            raise
-        finally:
-            for turn in group:
-                turn.error, turn.done = error, True  # in this order: who looks by itself goes by the second
-            with self._mutex:
-                self._hand_over()
-            asleep = [turn for turn in group if not turn.leads]
-            for turn, following in pairwise(asleep):
-                turn.next = following
-            if asleep:
-                asleep[0].wake.release()
+        self._end(turn, error)
 
-    def _hand_over(self) -> None:
-        if self._waiting:
-            self._waiting[0].leads = True
-            self._waiting[0].wake.release()
-        else:
-            self._writing = False
+    def _end(self, leader: _Turn[T], error: Exception | None) -> None:
+        group = self._group
+        for turn in group:
+            turn.error, turn.done = error, True  # in this order: who looks by itself goes by the second
+        with self._mutex:
+            self._group, leader.leads = [], False
+            if self._waiting:
+                self._waiting[0].leads = True
+                self._waiting[0].wake.release()
+            else:
+                self._writing = False
+        asleep = [turn for turn in group if turn is not leader]
+        for turn, following in pairwise(asleep):
+            turn.next = following
+        if asleep:
+            asleep[0].wake.release()

@@ -15,6 +15,7 @@ from netra_chdb.errors import NetraError, NotReady
 from netra_chdb.ingest.backlog import Backlog
 from netra_chdb.ingest.batch import BATCH_ROWS
 from netra_chdb.ingest.drain import Drainer
+from netra_chdb.ingest.locks import renew_in_child
 from netra_chdb.ingest.spool import Spool
 from netra_chdb.ingest.spool_file import NAME
 from netra_chdb.ingest.target import target_of
@@ -44,9 +45,14 @@ class LazyWriter:
         is_degraded: Callable[[], bool],
     ) -> None:
         self._config, self._engine, self._policy, self._is_degraded = config, engine, policy, is_degraded
-        self._lock = threading.Lock()
+        self.after_fork()
+        renew_in_child(self)
         self._writer: Writer | None = None
         self._closed = False
+
+    def after_fork(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.Lock()
 
     def __call__(self) -> Writer:
         """Return the writer.

@@ -9,18 +9,39 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-__all__ = ["FileLock"]
-
-_open: Final[weakref.WeakSet[FileLock]] = weakref.WeakSet()
-_watched: Final[list[int]] = []
+__all__ = ["FileLock", "Forked", "renew_in_child"]
 
 
-def _let_go_in_child() -> None:
-    # A forked child shares its parent's locks: it would keep them when the parent is gone.
-    for lock in list(_open):
-        lock.close()
+class Forked(Protocol):
+    """What holds locks that a forked child must not inherit: whoever held them is not there to let them go."""
+
+    def after_fork(self) -> None:
+        """Begin anew, in the child."""
+
+
+_renewed: Final[weakref.WeakSet[Forked]] = weakref.WeakSet()
+
+
+def renew_in_child(one: Forked) -> None:
+    """Have ``one.after_fork()`` called in each forked child.
+
+    Where it has them, ``before_fork()`` is called before, and ``after_fork_in_parent()`` in the parent.
+    """
+    _renewed.add(one)
+
+
+def _tell_all(what: str) -> None:
+    for one in list(_renewed):
+        getattr(one, what, lambda: None)()
+
+
+os.register_at_fork(
+    before=lambda: _tell_all("before_fork"),
+    after_in_parent=lambda: _tell_all("after_fork_in_parent"),
+    after_in_child=lambda: _tell_all("after_fork"),
+)
 
 
 class FileLock:
@@ -35,6 +56,11 @@ class FileLock:
         self._fd: int | None = None
         # The kernel's lock is the process's: it says nothing between threads that share this object.
         self._inside = threading.Lock()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Close the file: a child that shared its parent's lock would keep it when the parent is gone."""
+        self.close()
 
     def acquire(self, *, shared: bool = False, wait: bool = True) -> bool:
         """Take the lock.
@@ -60,15 +86,16 @@ class FileLock:
     def _acquire(self, *, shared: bool, wait: bool) -> bool:
         if self._fd is None:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            _open.add(self)
-            if not _watched:
-                _watched.append(os.getpid())
-                os.register_at_fork(after_in_child=_let_go_in_child)
         try:
             fcntl.flock(self._fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
         return True
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody in this process holds it, or is about to."""
+        return self._inside.locked()
 
     def release(self) -> None:
         """Let the lock go."""

@@ -34,8 +34,14 @@ def settings_for(connection: sa.Connection, attempt: Attempt) -> dict[str, Any]:
     return settings
 
 
-def send(connection: sa.Connection, batch: Batch, attempt: Attempt) -> None:
+def send(connection: sa.Connection, batch: Batch, attempt: Attempt, *, timeout: float | None = None) -> None:
     """Send a batch.
+
+    Args:
+        connection: to ClickHouse.
+        batch: the batch.
+        attempt: under which token, and how it will be known.
+        timeout: seconds that it may take; None for the driver's own limits.
 
     Raises:
         BreakerOpen: ClickHouse is not asked at present; nothing was sent.
@@ -46,5 +52,6 @@ def send(connection: sa.Connection, batch: Batch, attempt: Attempt) -> None:
         "settings": settings_for(connection, attempt),
         "insert_columns": dict(zip(batch.columns, batch.block, strict=True)),
         "netra_statement": "batch",
+        **({} if timeout is None else {"timeout": timeout}),
     }
     connection.execute(sa.insert(table), [dict.fromkeys(batch.columns)], execution_options=options)

@@ -19,23 +19,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
 
-from netra_chdb.errors import SpoolFull
+from netra_chdb.errors import NetraError, SpoolFull
 from netra_chdb.ingest.batch import BATCH_ROWS, Batch
 from netra_chdb.ingest.encoding import encode
 from netra_chdb.ingest.group_commit import GroupCommit
-from netra_chdb.ingest.locks import FileLock
+from netra_chdb.ingest.locks import FileLock, renew_in_child
 from netra_chdb.ingest.packed_rows import MANY, checksum, pack
 from netra_chdb.ingest.queued import Attempt, State, to_ticks
+from netra_chdb.ingest.room import Room, used_bytes
 from netra_chdb.ingest.spool_file import SpoolFile
 from netra_chdb.ingest.target import claim
 
 __all__ = ["Spool"]
-
-
-#: Bytes of room with which not each write looks how much there is, but each of so many.
-_AMPLE: Final = 64 * 1024**2
-_LOOK_EACH: Final = 64
 
 
 #: Entries that go into one statement.
@@ -52,11 +49,13 @@ def _insert_of(entries: int) -> str:
 class _Ticket:
     """One caller's entry, while it waits for the commit that several share."""
 
-    __slots__ = ("entry", "error", "shape")
+    __slots__ = ("entry", "error", "shape", "size")
 
     def __init__(self, shape: tuple[str, str, tuple[str, ...]], rows: int, payload: str | bytes) -> None:
         self.shape = shape
-        self.entry = (rows, checksum(payload), payload)
+        content = payload if isinstance(payload, bytes) else payload.encode()
+        self.size = len(content)
+        self.entry = (rows, checksum(content), payload)
         self.error: SpoolFull | None = None
 
 
@@ -81,12 +80,16 @@ class Spool:
         self.file = SpoolFile(directory)
         self.drainer = FileLock(self.file.directory / "drain.lock")
         self._owner: tuple[int, str, FileLock] | None = None
-        self._group = GroupCommit[_Ticket](self._write_group)
-        self._checked = 0
-        self._room = 0
+        self.room = Room(directory, max_bytes)
         self._shapes: dict[tuple[str, str, tuple[str, ...]], int] = {}
         self._shapes_of = 0
+        self.after_fork()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Begin with locks that nobody holds."""
         self._owner_lock = threading.Lock()
+        self._group = GroupCommit[_Ticket](self._write_group, (NetraError, sa_exc.SQLAlchemyError, OSError))
 
     # -- rows come in --------------------------------------------------------
 
@@ -102,6 +105,7 @@ class Spool:
             SpoolFull: there is no room; nothing was kept.
             ConfigError: what is in here is for another ClickHouse; nothing was kept.
             sqlalchemy.exc.DBAPIError: the disk failed; nothing was kept.
+            RuntimeError: a signal's handler got in between; see :meth:`GroupCommit.submit`.
         """
         if not 0 < len(rows) <= BATCH_ROWS:
             raise ValueError(f"an entry has 1 to {BATCH_ROWS} rows, not {len(rows)}")
@@ -143,26 +147,25 @@ class Spool:
             if (shape := known.get(ticket.shape)) is None:
                 return False
             values += (shape, *ticket.entry)
-        size = sum(len(ticket.entry[2]) for ticket in group)
-        if len(group) > _AT_ONCE or self._room - size < _AMPLE or not (self._checked + 1) % _LOOK_EACH:
+        size = sum(ticket.size for ticket in group)
+        if len(group) > _AT_ONCE or not self.room.is_ample(size):
             return False
         cursor = connection.connection.cursor().execute(_insert_of(len(group)), (*values, self.target, self.target))
         if cursor.rowcount != len(group):
             return False  # claimed for another ClickHouse since, or not yet for this one
-        self._checked += 1
-        self._room -= size
+        self.room.taken(size)
         return True
 
     def _insert(self, connection: sa.Connection, group: list[_Ticket]) -> None:
-        self._look_for_room(connection)
+        self.room.look(connection)
         fitting = []
         for ticket in group:
-            size = len(ticket.entry[2])
-            if size > self._room:
-                ticket.error = self._full(self.max_bytes - self._room, size)
-                continue
             ticket.error = None
-            self._room -= size
+            try:
+                self.room.take(connection, ticket.size)
+            except SpoolFull as error:
+                ticket.error = error
+                continue
             fitting.append((self.shape(connection, *ticket.shape), *ticket.entry))
         if fitting:
             # The driver's own cursor: SQLAlchemy's costs as much as the write to the disk.
@@ -170,28 +173,9 @@ class Spool:
                 "INSERT INTO entries (shape, rows, checksum, payload) VALUES (?, ?, ?, ?)", fitting
             )
 
-    def _look_for_room(self, connection: sa.Connection) -> None:
-        # Others write here as well, and pages are more than their text: near the limit each write looks.
-        self._checked += 1
-        if self._room > _AMPLE and self._checked % _LOOK_EACH:
-            return
-        cursor = connection.connection.cursor()
-        pages, free, size = (
-            cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-        )
-        self._room = self.max_bytes - (pages - free) * size
-
     def used_bytes(self) -> int:
         """Bytes that are in use, as ``max_bytes`` counts them."""
-
-        def run(connection: sa.Connection) -> int:
-            pages, free, size = (
-                connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-                for name in ("page_count", "freelist_count", "page_size")
-            )
-            return int((pages - free) * size)
-
-        return self.file.read(run)
+        return self.file.read(lambda connection: used_bytes(connection.connection.cursor()))
 
     def counts(self) -> tuple[int, int]:
         """How many rows wait, and how many batches are unfinished."""
@@ -203,13 +187,6 @@ class Spool:
             return int(row[0]), int(row[1])
 
         return self.file.read(run)
-
-    def _full(self, used: int, size: int) -> SpoolFull:
-        return SpoolFull(
-            f"the spool in {str(self.directory)!r} holds {used} bytes of {self.max_bytes} (spool_max_bytes), and "
-            f"{size} more do not fit; nothing was accepted. It empties when ClickHouse answers again "
-            "(`netra-chdb spool status`); spool_max_bytes or another spool_dir gives it room"
-        )
 
     def shape(self, connection: sa.Connection, schema: str, name: str, columns: tuple[str, ...]) -> int:
         """Return the number of a table's name and columns, inside a :meth:`write`."""

@@ -22,7 +22,7 @@ from sqlalchemy import exc as sa_exc
 
 from netra_chdb.engine import sqlite_engine
 from netra_chdb.errors import ConfigError, NetraError, SpoolFull
-from netra_chdb.ingest.locks import FileLock
+from netra_chdb.ingest.locks import FileLock, renew_in_child
 
 __all__ = ["NAME", "SpoolFile", "is_damage"]
 
@@ -32,6 +32,8 @@ NAME: Final = "spool.sqlite3"
 _LOG: Final = logging.getLogger(__name__)
 #: Files up to so many bytes are read through when they are opened; damage in a larger one is found when it is met.
 _READ_THROUGH: Final = 64 * 1024**2
+#: Seconds that a fork waits for a thread that reads or writes.
+_FORK_WAITS: Final = 5.0
 _SIDE_FILES: Final = ("", "-wal", "-shm")
 
 #: What made each version of the format out of the one before; a file of an older version is brought up to date.
@@ -77,7 +79,8 @@ class SpoolFile:
         self.directory = directory.absolute()
         self.path = self.directory / NAME
         self._name = str(self.path)
-        self.lock = threading.RLock()
+        self.after_fork()
+        renew_in_child(self)
         self._pid = os.getpid()
         self._engine: sa.Engine | None = None
         self._connection: sa.Connection | None = None
@@ -91,6 +94,23 @@ class SpoolFile:
         except (OSError, sa_exc.DBAPIError) as error:
             reason = getattr(error, "orig", None) or error
             raise ConfigError(f"spool_dir is {str(directory)!r}, where nothing can be kept: {reason}") from error
+
+    def after_fork(self) -> None:
+        """Begin with locks that nobody holds."""
+        self.lock = threading.RLock()
+        self._reading = threading.RLock()
+        self._busy = False
+
+    def before_fork(self) -> None:
+        """Let no thread be in the middle of SQLite: its own locks, too, would stay locked in the child."""
+        self.lock.acquire(timeout=_FORK_WAITS)
+        self._reading.acquire(timeout=_FORK_WAITS)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        for lock in (self._reading, self.lock):
+            with contextlib.suppress(RuntimeError):  # it was not to be had
+                lock.release()
 
     # -- opening -------------------------------------------------------------
 
@@ -198,8 +218,13 @@ class SpoolFile:
                 raise
 
     def _write(self, run: Callable[[sa.Connection], T], *, begin: bool = True) -> T:
-        self._directory_lock.acquire(shared=True)
+        if self._busy:
+            raise RuntimeError("nothing was kept: a signal's handler interrupted a write to the same spool")
         try:
+            self._busy = True
+            if self._directory_lock.is_held:  # a handler that raised kept it from being let go
+                self._directory_lock.release()
+            self._directory_lock.acquire(shared=True)
             connection = self._opened()
             # Past SQLAlchemy where nothing else is to be done: its share would be as large as SQLite's.
             driver: Any = connection.connection.dbapi_connection
@@ -221,6 +246,7 @@ class SpoolFile:
                 raise
             return result
         finally:
+            self._busy = False
             self._directory_lock.release()
 
     def read(self, run: Callable[[sa.Connection], T]) -> T:
@@ -235,7 +261,7 @@ class SpoolFile:
             engine = self._engine
         assert engine is not None  # noqa: S101
         try:
-            with engine.connect() as connection:
+            with self._reading, engine.connect() as connection:
                 return run(connection)
         except sa_exc.DBAPIError as error:
             if is_damage(error):

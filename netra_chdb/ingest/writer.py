@@ -25,6 +25,7 @@ from netra_chdb.errors import InvalidRow, NotReady
 from netra_chdb.ingest.backlog import Backlog
 from netra_chdb.ingest.batch import Batch, RowChecker, to_rows
 from netra_chdb.ingest.drain import Drainer
+from netra_chdb.ingest.locks import renew_in_child
 from netra_chdb.ingest.quarantine import Quarantine
 from netra_chdb.ingest.queued import Attempt, State
 from netra_chdb.ingest.receipt import Receipt
@@ -78,10 +79,15 @@ class Writer:
         self._flush_interval = flush_interval
         self.degraded = degraded
         self._checkers: dict[sa.Table, RowChecker] = {}
-        self._start_lock = threading.Lock()
+        self.after_fork()
+        renew_in_child(self)
         self._flusher: _Flusher | None = None
         self._recorded = 0
         self._closed = False
+
+    def after_fork(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._start_lock = threading.Lock()
 
     # -- writing ---------------------------------------------------------------
 
@@ -99,7 +105,7 @@ class Writer:
         """
         self._check_open()
         checker = self._checker(table)
-        mapping = row if type(row) is dict else next(iter(to_rows([row])))
+        mapping = row if type(row) is dict else next(iter(to_rows([row], checker.table)))
         values, problems = checker.check(0, mapping)
         if problems:
             raise InvalidRow(checker.table.fullname, problems)
@@ -110,7 +116,14 @@ class Writer:
             self._recorded = 0
             flusher.wake.set()
 
-    def insert(self, table: Any, rows: Any, *, on_invalid: Literal["raise", "quarantine"] = "raise") -> Receipt:
+    def insert(
+        self,
+        table: Any,
+        rows: Any,
+        *,
+        on_invalid: Literal["raise", "quarantine"] = "raise",
+        timeout: float | None = None,
+    ) -> Receipt:
         """Send rows at once, in batches of up to ``BATCH_ROWS``; spool what ClickHouse cannot take now.
 
         Args:
@@ -119,6 +132,8 @@ class Writer:
                 polars, or any other that has ``__arrow_c_stream__``).
             on_invalid: with ``"quarantine"``, rows that the model or ClickHouse refuses are put aside and the others
                 go in; for ClickHouse's the batch is spooled, and the bad rows are found in the background.
+            timeout: seconds to wait for ClickHouse with each batch; then this one and those after it are spooled. By
+                default it is the driver's own (``send_receive_timeout``, 300 s).
 
         Returns:
             The receipt: ``"stored"``; ``"spooled"`` where some of it is still on its way; ``"quarantined"`` where
@@ -126,11 +141,14 @@ class Writer:
 
         Raises:
             InvalidRow: rows that the table can never accept; nothing was sent.
+            ValueError: ``on_invalid`` is neither; nothing was sent.
             SpoolFull: ClickHouse is away, and there is no room on disk.
             ConfigError: the spool holds rows for another ClickHouse; nothing was sent.
             sqlalchemy.exc.DBAPIError: ClickHouse refused a batch; the error's notes say which ones are in.
         """
         self._check_open()
+        if on_invalid not in ("raise", "quarantine"):
+            raise ValueError(f"on_invalid is 'raise' or 'quarantine', not {on_invalid!r}")
         checker = self._checker(table)
         batches, bad, invalid = checker.sort(rows)
         if invalid.problems:
@@ -144,7 +162,7 @@ class Writer:
                 if spooled:
                     self._keep(batch, "frozen", "ClickHouse is away")
                 else:
-                    spooled = not self._stored(batch, put_aside=on_invalid == "quarantine")
+                    spooled = not self._stored(batch, put_aside=on_invalid == "quarantine", timeout=timeout)
             except Exception as error:
                 before = ", ".join(batch.token for batch in batches[:place]) or "none"
                 error.add_note(f"{checker.table.fullname}: batches taken before are {before}; this is {batch.token}")
@@ -155,7 +173,7 @@ class Writer:
             state = "quarantined" if invalid.problems else "stored"
         return Receipt(sum(batch.rows for batch in batches), ids, state, invalid.problems)
 
-    def _stored(self, batch: Batch, *, put_aside: bool) -> bool:
+    def _stored(self, batch: Batch, *, put_aside: bool, timeout: float | None) -> bool:
         """Send a batch; says whether it is stored. Else it is spooled."""
         attempt = Attempt(batch.token)
         self.spool.intend(batch, attempt)
@@ -169,7 +187,7 @@ class Writer:
             raise
         try:
             with connection:
-                send(connection, batch, attempt)
+                send(connection, batch, attempt, timeout=timeout)
         except Exception as error:
             verdict = judge(error)
             refused = verdict in (Verdict.ROWS, Verdict.REFUSED, Verdict.STATEMENT)
@@ -184,7 +202,11 @@ class Writer:
             self.spool.abandon(batch)
             self._running()
             raise
-        self.spool.forget(batch)
+        try:
+            self.spool.forget(batch)
+        except Exception as error:
+            # It is stored: who was told otherwise would send it again. Whoever drains after this process looks at it.
+            _LOG.warning("batch %s is stored, and its intent stays in the spool: %s", batch.token, error)
         return True
 
     def _keep(self, batch: Batch, state: State, reason: str, attempt: Attempt | None = None) -> None:
@@ -354,9 +376,16 @@ class AsyncWriter:
         """See :meth:`Writer.record`."""
         await asyncio.to_thread(self.writer.record, table, row)
 
-    async def insert(self, table: Any, rows: Any, *, on_invalid: Literal["raise", "quarantine"] = "raise") -> Receipt:
+    async def insert(
+        self,
+        table: Any,
+        rows: Any,
+        *,
+        on_invalid: Literal["raise", "quarantine"] = "raise",
+        timeout: float | None = None,
+    ) -> Receipt:
         """See :meth:`Writer.insert`; a task that is cancelled leaves the insert to go on."""
-        return await asyncio.to_thread(self.writer.insert, table, rows, on_invalid=on_invalid)
+        return await asyncio.to_thread(self.writer.insert, table, rows, on_invalid=on_invalid, timeout=timeout)
 
     async def flush(self, timeout: float = 60.0) -> None:
         """See :meth:`Writer.flush`."""

@@ -94,7 +94,9 @@ class Repository(Generic[Model]):
             row = {self.time_column: now(), **row}
         self._writer().record(self.model, row)
 
-    def insert(self, rows: Any, *, on_invalid: Literal["raise", "quarantine"] = "raise") -> Receipt:
+    def insert(
+        self, rows: Any, *, on_invalid: Literal["raise", "quarantine"] = "raise", timeout: float | None = None
+    ) -> Receipt:
         """Insert rows at once; none of them when one is wrong.
 
         Each batch (up to 100,000 rows) is stored whole or not at all, and its summaries with it. What ClickHouse
@@ -103,6 +105,7 @@ class Repository(Generic[Model]):
         Args:
             rows: a list of dicts, dataclasses or model instances, an Arrow table, or a data frame.
             on_invalid: with ``"quarantine"``, bad rows are put aside and the others go in.
+            timeout: seconds to wait for ClickHouse with each batch before it is kept on disk.
 
         Returns:
             The receipt: whether they are stored, or spooled.
@@ -112,7 +115,7 @@ class Repository(Generic[Model]):
             SpoolFull: ClickHouse is away, and there is no room on disk.
             sqlalchemy.exc.DBAPIError: ClickHouse refused a batch; the error's notes say which ones are in.
         """
-        return self._writer().insert(self.model, rows, on_invalid=on_invalid)
+        return self._writer().insert(self.model, rows, on_invalid=on_invalid, timeout=timeout)
 
     def insert_batch(self, batch: Batch) -> Receipt:
         """Insert a batch that its caller has frozen and keeps: past the spool, as one block, all of its rows or none.
