@@ -5,15 +5,18 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from sqlalchemy import exc as sa_exc
 
 from netra_chdb import migrations
 from netra_chdb.access import DataAccess
 from netra_chdb.cli.output import BAD, GOOD, QUIET, reporting, say
 from netra_chdb.config import Config
-from netra_chdb.errors import ConfigError
+from netra_chdb.errors import ConfigError, NetraError
 from netra_chdb.ingest.backlog import Backlog
 from netra_chdb.ingest.batch import RowChecker
 from netra_chdb.ingest.quarantine import Quarantine, Quarantined
@@ -25,10 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
+#: Seconds between two looks of a progress bar.
+_LOOK_EACH: Final = 0.5
+
 
 @contextlib.contextmanager
 def _opened(config: Config) -> Iterator[Spool | None]:
     """Open the spool; None where there is none: a look must not make one."""
+    if config.spool_dir.exists() and not config.spool_dir.is_dir():
+        raise ConfigError(f"{config.spool_dir} is no directory: name another CLICKHOUSE_SPOOL_DIR")
     if not (config.spool_dir / NAME).exists():
         yield None
         return
@@ -37,6 +45,40 @@ def _opened(config: Config) -> Iterator[Spool | None]:
         yield spool
     finally:
         spool.close()
+
+
+@contextlib.contextmanager
+def _bar(what: str, total: int, done: Callable[[], int]) -> Iterator[None]:
+    """Show on a terminal how much of ``total`` is done by now, and nothing elsewhere."""
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    columns = (
+        *(progress.TextColumn("{task.description}"), progress.BarColumn()),
+        *(progress.MofNCompleteColumn(), progress.TimeElapsedColumn()),
+    )
+    ended = threading.Event()
+    with progress.Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=total)
+
+        def watch() -> None:
+            while not ended.wait(_LOOK_EACH):
+                # A look that fails leaves the bar as it is: what is watched says itself what is wrong.
+                with contextlib.suppress(NetraError, sa_exc.SQLAlchemyError, OSError):
+                    bar.update(task, completed=max(0, done()))
+
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
+        try:
+            yield
+            bar.update(task, completed=max(0, done()))
+        finally:
+            ended.set()
+            watching.join()
 
 
 def status(*, as_json: bool) -> int:
@@ -74,7 +116,8 @@ def drain(timeout: float, *, take_over: bool = False) -> int:
         with DataAccess(config) as data:
             if take_over:
                 data.spool.take_over()
-            data.flush(timeout)
+            with _bar("drained", sum(before), lambda: sum(before) - sum(data.spool.counts())):
+                data.flush(timeout)
     with _opened(config) as spool:
         aside = len(Quarantine(spool)) if spool is not None else 0
     say(f"{before[0]:,} rows and {before[1]:,} batches were waiting, none is now; {aside:,} rows in quarantine")
@@ -136,10 +179,20 @@ def requeue(ids: list[int]) -> int:
         moved, left = 0, 0
         if spool is not None:
             quarantine = Quarantine(spool)
-            moved = quarantine.requeue(ids or None, check=check)
+            before = len(quarantine)
+            with _bar("queued again", len(ids) or before, lambda: before - len(quarantine)):
+                moved = quarantine.requeue(ids or None, check=check)
             left = len(quarantine)
     say(f"{moved:,} rows are queued again, {left:,} are left in quarantine")
     return GOOD if moved or not ids else BAD
+
+
+def drop(ids: list[int]) -> int:
+    """Delete rows for good."""
+    with _opened(Config()) as spool:
+        gone = Quarantine(spool).drop(ids) if spool is not None else 0
+    say(f"{gone:,} rows are deleted")
+    return GOOD if gone == len(set(ids)) else BAD
 
 
 def add(app: "typer.Typer") -> None:
@@ -192,3 +245,9 @@ def add(app: "typer.Typer") -> None:
         """Put rows back at the end of their queues; what the model refuses stays."""
         with reporting():
             raise typer.Exit(requeue(ids or []))
+
+    @quarantine.command("drop")
+    def _drop(ids: Annotated[list[int], typer.Argument(help="Numbers of rows.", show_default=False)]) -> None:
+        """Delete rows for good, which gives their room back; the exit code is 1 when one is not there."""
+        with reporting():
+            raise typer.Exit(drop(ids))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -204,6 +205,20 @@ class Backlog:
             return int(row[0] + row[1])
 
         return self._file.read(run)
+
+    def span(self) -> int:
+        """How many entries there are at most, told by their numbers alone."""
+        text = "SELECT coalesce((SELECT max(id) FROM entries) - (SELECT min(id) FROM entries) + 1, 0)"
+        return int(self._file.read(lambda connection: connection.exec_driver_sql(text).scalar_one()))
+
+    def batches(self, rows: int) -> int:
+        """How many batches all that waits here makes, at so many rows for each that is not frozen yet."""
+        text = (
+            "SELECT (SELECT coalesce(sum(rows), 0) FROM entries), coalesce(sum(rows), 0), count(*) FROM batches "
+            'WHERE "first" IS NOT NULL'
+        )
+        waiting, frozen, batches = self._file.read(lambda connection: connection.exec_driver_sql(text).one())
+        return int(batches + math.ceil(max(0, waiting - frozen) / rows))
 
     # -- what became of a batch ----------------------------------------------
 

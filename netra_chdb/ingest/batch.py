@@ -226,7 +226,7 @@ class RowChecker:
         bad: list[Mapping[str, Any]] = []
         problems: list[RowProblem] = []
         if columns is None:
-            found = to_rows(data if table is None else table)  # a reader gives its rows once
+            found = to_rows(data if table is None else table, self.table)  # a reader gives its rows once
             rows = found if isinstance(found, list) else list(found)
             columns = self._of_rows(rows) if rows else []
         if columns is None:
@@ -259,10 +259,7 @@ class RowChecker:
 
     def _of_arrow(self, table: Any) -> list[Column] | None:
         """Check the columns of an Arrow table; None when a row is bad, or has to say so itself."""
-        names = table.column_names
-        return (
-            self._checked_columns(set(names), table.num_rows, table.column) if len(set(names)) == len(names) else None
-        )
+        return self._checked_columns(set(table.column_names), table.num_rows, table.column)
 
     def _checked_columns(self, given: set[Any], rows: int, take: Callable[[str], Any]) -> list[Column] | None:
         if not given <= self._own_names or not rows:
@@ -310,15 +307,17 @@ class RowChecker:
         yield from batches
 
 
-def to_rows(data: Any) -> Iterable[Mapping[str, Any]]:
+def to_rows(data: Any, own: sa.Table) -> Iterable[Mapping[str, Any]]:
     """Return ``data`` as mappings by column name.
 
     Args:
         data: a list of dicts, dataclasses or model instances; an Arrow table, record batch or reader; a pandas or
             polars data frame, or what else gives its columns through Arrow's PyCapsule interface.
+        own: the table whose model the instances are of.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: it is none of these, or an instance is of another table.
+        ValueError: Arrow columns have a name more than once.
     """
     if (table := _arrow_table(data)) is not None:
         rows: list[Mapping[str, Any]] = table.to_pylist()
@@ -327,7 +326,7 @@ def to_rows(data: Any) -> Iterable[Mapping[str, Any]]:
         raise TypeError(f"{_ROWS}, not {type(data).__name__}")
     if isinstance(data, list) and set(map(type, data)) == {dict}:
         return data  # most are, and to ask each one takes as long as to check it
-    return map(_mapping, data)
+    return (_mapping(row, own) for row in data)
 
 
 def _arrow_table(data: Any) -> Any:
@@ -336,15 +335,17 @@ def _arrow_table(data: Any) -> Any:
         return None
     pa = arrow()
 
-    if isinstance(data, pa.Table):
-        return data
     try:  # whatever speaks Arrow's PyCapsule interface: frames of pandas and polars, readers, record batches
         if not hasattr(data, "__arrow_c_stream__"):
-            return pa.Table.from_batches([pa.record_batch(data)])
-        stream = pa.RecordBatchReader.from_stream(data)
+            data = pa.Table.from_batches([pa.record_batch(data)])
+        stream = None if isinstance(data, pa.Table) else pa.RecordBatchReader.from_stream(data)
     except pa.ArrowInvalid as error:
         raise TypeError(f"{_ROWS}, not {type(data).__name__}: {error}") from error
-    return stream.read_all()
+    table = data if stream is None else stream.read_all()
+    for name in (names := table.column_names):
+        if names.count(name) > 1:  # as dicts, its rows would have the last one alone
+            raise ValueError(f"{type(data).__name__} has the column {name!r} more than once")
+    return table
 
 
 def _parts(columns: Sequence[Column], *, is_table: bool) -> Iterator[list[Column]]:
@@ -379,13 +380,16 @@ def _has_empty(column: Column) -> bool:
     return bool(pa.types.is_string(array.type)) and pa.compute.index(array, "").as_py() >= 0
 
 
-def _mapping(row: Any) -> Mapping[str, Any]:
+def _mapping(row: Any, own: sa.Table) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
         return row
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
         return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
     state = sa.inspect(row, raiseerr=False)
     if state is not None and hasattr(state, "mapper"):
+        # A table of another database may have the same name and columns.
+        if str(table := state.mapper.local_table) != own.fullname:
+            raise TypeError(f"a row of {own.fullname} is an instance of its model, not of {table}'s")
         # By the column's name: an attribute may have another one (metadata_ for metadata).
         return {
             attribute.columns[0].name: state.dict[attribute.key]

@@ -100,7 +100,7 @@ class Drainer:
         self._errors: dict[uuid.UUID, BaseException] = {}
         self._answered: dict[str, float] = {}
         self._short: dict[tuple[str, frozenset[int]], frozenset[Queued]] = {}
-        self._warned = False
+        self._warned, self._counted_at = False, 0
 
     @property
     def _is_sharded(self) -> bool:
@@ -116,6 +116,7 @@ class Drainer:
             Seconds until something that was held can go on; None when nothing is held.
         """
         if self._guarded("spool", self._claim):
+            self._warn()
             self._guarded("loose", self._settle_loose)
             for key in self._backlog.tables():
                 while not stopped() and self._guarded(key, lambda: self._step(*key)):  # noqa: B023
@@ -172,7 +173,6 @@ class Drainer:
                 return True
             if frozen is None:
                 return False
-            self._warn(frozen[0])
             self._send(*frozen, frozen[0].attempt)
         elif queued.state == "sent":
             self._settle(queued)
@@ -191,13 +191,17 @@ class Drainer:
             self._backlog.put_damaged_aside(damaged, queued)
             return None
 
-    def _warn(self, queued: Queued) -> None:
-        waiting = self._backlog.left(self._backlog.mark()) if not self._warned and queued.seq % 100 == 0 else 0
-        if waiting > DEDUPLICATION_WINDOW * self._batch_rows:
+    def _warn(self) -> None:
+        span = self._backlog.span()
+        # To count a backlog is to read it: again when it is a quarter larger, or half as large.
+        if self._warned or self._counted_at / 2 <= span <= self._counted_at * 1.25:
+            return
+        self._counted_at = span
+        if (batches := self._backlog.batches(self._batch_rows)) > DEDUPLICATION_WINDOW:
             self._warned = True
             _LOG.warning(
-                "the spool holds %d rows, more than %d batches: more than the tables' deduplication windows remember",
-                waiting,
+                "the spool holds %d batches, more than the %d that a table's deduplication window remembers",
+                batches,
                 DEDUPLICATION_WINDOW,
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime as dt
 import decimal
 import json
@@ -14,10 +15,24 @@ from netra_chdb.dialect.arrow_columns import arrow
 from netra_chdb.dialect.rows import collector_paused
 from netra_chdb.ingest.columns import Column
 
-__all__ = ["decode", "decode_columns", "encode"]
+__all__ = ["Unkept", "decode", "decode_columns", "encode"]
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unkept:
+    """What stands for a value that no spool can keep: of a class of its own, which no column accepts.
+
+    Attributes:
+        text: the value's ``repr()``.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def _tagged(value: Any) -> dict[str, Any]:
@@ -32,6 +47,8 @@ def _tagged(value: Any) -> dict[str, Any]:
         return {"n": str(value)}
     if isinstance(value, bytes):
         return {"b": base64.b64encode(value).decode()}
+    if isinstance(value, Unkept):
+        return {"x": value.text}
     raise TypeError(f"{value!r} ({type(value).__name__}) cannot be spooled")
 
 
@@ -41,6 +58,7 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "d": dt.date.fromisoformat,
     "n": decimal.Decimal,
     "b": base64.b64decode,
+    "x": Unkept,
     # A mapping of the caller's own.
     "o": lambda value: {_hashable(key): item for key, item in value},
 }

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import sqlalchemy as sa
 
 from netra_chdb.errors import InvalidRow
-from netra_chdb.ingest.encoding import encode
+from netra_chdb.ingest.encoding import Unkept, encode
 from netra_chdb.ingest.packed_rows import checksum, rows_in
 from netra_chdb.ingest.spool import Spool
 
@@ -84,19 +84,29 @@ class Quarantine:
             table: their table.
             rows: those refused, as they came and in order.
             invalid: what is wrong with them.
+
+        Raises:
+            SpoolFull: there is no room for all of them; none was kept.
         """
         reasons: dict[int, list[str]] = {}
         for problem in invalid.problems:
-            reasons.setdefault(problem.row, []).append(str(problem))
+            # A column's name may be what has no bytes.
+            said = str(problem).encode(errors="backslashreplace").decode()
+            reasons.setdefault(problem.row, []).append(said)
+        kept = [
+            (tuple(map(str, row)), encode([[_kept(value) for value in row.values()]]), "; ".join(reason))
+            for row, reason in zip(rows, reasons.values(), strict=True)
+        ]
+        size = sum(len(text.encode()) + len(reason.encode()) for _, text, reason in kept)
 
         def run(connection: sa.Connection) -> None:
-            for row, reason in zip(rows, reasons.values(), strict=True):
-                names = tuple(map(str, row))
-                text = encode([[_kept(value) for value in row.values()]])
+            self._spool.room.look(connection)
+            self._spool.room.take(connection, size)
+            for names, text, reason in kept:
                 shape = self._spool.shape(connection, str(table.schema or ""), table.name, names)
                 connection.exec_driver_sql(
                     "INSERT INTO quarantine (shape, checksum, payload, reason, at) VALUES (?, ?, ?, ?, ?)",
-                    (shape, checksum(text), text, "; ".join(reason), time.time()),
+                    (shape, checksum(text), text, reason, time.time()),
                 )
 
         self._spool.write(run)
@@ -159,9 +169,9 @@ class Quarantine:
 
 def _kept(value: Any) -> Any:
     try:
-        encode([[value]])
-    except (TypeError, ValueError):
-        return repr(value)
+        encode([[value]]).encode()
+    except (TypeError, ValueError, RecursionError):
+        return Unkept(repr(value))
     return value
 
 

@@ -87,20 +87,28 @@ def _string(value: Any) -> Any:
     if type(value) is str and value.isascii():
         return value
     if isinstance(value, enum.Enum) and isinstance(value.value, str):
-        return value.value
+        value = value.value
     if not isinstance(value, str | bytes):
         raise ValueError("must be a string")
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError("must be text that UTF-8 can encode (or bytes)") from None
+    if isinstance(value, str) and not _has_bytes(value):
+        raise ValueError("must be text that UTF-8 can encode (or bytes)")
     return value
+
+
+def _has_bytes(text: str) -> bool:
+    """Whether UTF-8 can encode ``text``: half a surrogate pair it cannot."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _names(numbers: Mapping[str, int]) -> Rule:
     def check(value: Any) -> str:
-        name = value.name if isinstance(value, enum.Enum) else value
+        name = value
+        if isinstance(value, enum.Enum):
+            # class Status(str, Enum): RUNNING = "running", as often as a member named as the column's.
+            name = value.value if isinstance(value.value, str) and value.value in numbers else value.name
         if not isinstance(name, str) or name not in numbers:
             raise ValueError(f"must be one of {', '.join(numbers)}")
         return name
@@ -162,9 +170,12 @@ def _document(value: Any) -> str:
     if not isinstance(value, dict | list):
         raise ValueError("must be a dict or a list")
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"must be JSON: {error}") from None
+    if not _has_bytes(text):
+        raise ValueError("must be JSON whose text UTF-8 can encode")
+    return text
 
 
 def _array(item: Rule) -> Rule:

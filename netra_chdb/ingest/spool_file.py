@@ -157,10 +157,11 @@ class SpoolFile:
                 f"{self.path} has format {version}, and this netra_chdb knows formats up to {len(_STEPS)}: "
                 "use the newer version that wrote it, or another spool_dir"
             )
-        for step in _STEPS[version:]:
-            for statement in step:
-                connection.exec_driver_sql(statement)
-        connection.exec_driver_sql(f"PRAGMA user_version = {len(_STEPS)}")
+        if version < len(_STEPS):  # else nothing is written, for which a full disk might have no room
+            for step in _STEPS[version:]:
+                for statement in step:
+                    connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(f"PRAGMA user_version = {len(_STEPS)}")
         connection.commit()
 
     def _leave_to_parent(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,21 @@ def batches(data: DataAccess, directory: Path, user_id: str, count: int) -> None
     print("done", flush=True)
 
 
+def drain(data: DataAccess, directory: Path, user_id: str, stop: int) -> None:
+    """Send what is left in batches of five; say so and stand still when the one asked for is stored, not yet noted."""
+    sent = itertools.count(1)
+
+    def look(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO") and next(sent) == stop:
+            print("half", flush=True)
+            time.sleep(3600)
+
+    sa.event.listen(data.engine, "after_cursor_execute", look)
+    writer = writer_on(data.engine, directory, flush_rows=5)
+    writer.flush()
+    writer.close()
+
+
 def check(data: DataAccess, directory: Path, user_id: str, start: int) -> None:
     """Drain what is left, compare the summaries, and print the rows that are there, as often as they are."""
     writer = writer_on(data.engine, directory)
@@ -175,10 +192,12 @@ def check(data: DataAccess, directory: Path, user_id: str, start: int) -> None:
 
 
 def main(what: str, url: str, directory: str, user_id: str, start: str) -> None:
-    """Do one of the two in a process of its own."""
+    """Do one of these in a process of its own."""
     with access(url) as data:
         data.initialize()
-        {"load": load, "batches": batches, "check": check}[what](data, Path(directory), user_id, int(start))
+        {"load": load, "batches": batches, "check": check, "drain": drain}[what](
+            data, Path(directory), user_id, int(start)
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+import socket
 import tracemalloc
 import uuid
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from netra_chdb import DataAccess
+from netra_chdb.ingest import drain
 from netra_chdb.ingest.backlog import Backlog
 from netra_chdb.ingest.batch import RowChecker
 from netra_chdb.ingest.columns import values_of
@@ -94,6 +97,39 @@ def test_batches_of_unknown_fate_wait_at_the_same_time(data: DataAccess, tmp_pat
     drainer.run()
     assert sorted(ids(data.engine, user_id).elements()) == list(range(5))
     spool.close()
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "deduplication window" in record.getMessage()]
+
+
+@pytest.mark.parametrize("as_batches", [True, False], ids=["batches", "rows"])
+def test_a_backlog_beyond_the_window_is_said_once_while_clickhouse_is_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, as_batches: bool
+) -> None:
+    monkeypatch.setattr(drain, "DEDUPLICATION_WINDOW", 8)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        engine = sa.create_engine(f"clickhouse+chhttp://127.0.0.1:{free.getsockname()[1]}/")
+    spool, checker = Spool(tmp_path), RowChecker(TABLE)
+    drainer = Drainer(engine, Backlog(spool), batch_rows=10)
+    drainer.run()
+    for number in range(12):
+        drainer.run()
+        # Two rows that an insert() could not send are a batch, of rows recorded one by one it takes ten.
+        assert not warnings_of(caplog) or number > 8
+        rows = [checker.check(0, metric("u", row))[0] for row in range(2 if as_batches else 10)]
+        if as_batches:
+            batch = checker.freeze(rows)
+            spool.keep(batch, "frozen", Attempt(batch.token), reason="ClickHouse is away")
+        else:
+            for row in rows:
+                spool.append(TABLE, checker.columns, [row])
+        drainer.hurry()
+    (said,) = warnings_of(caplog)
+    assert re.match(r"the spool holds (9|10|11) batches, more than the 8 that", said), said
+    spool.close()
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

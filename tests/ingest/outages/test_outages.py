@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -260,4 +263,26 @@ def test_a_backlog_beyond_the_window_is_exact(
     stop.set()
     cutter.join()
     writer.flush()
+    assert_exact(data, user_id, range(250))
+
+
+@pytest.mark.parametrize("driver", ["chhttp"])
+def test_a_backlog_beyond_the_window_is_exact_when_its_flusher_is_killed(
+    make_writer: Callable[..., Writer], data: DataAccess, url: str, tmp_path: Path, user_id: str, small_window: None
+) -> None:
+    """Fifty batches: a process dies over some of them, another one drains the rest."""
+    writer = make_writer(flush_rows=5, degraded=True)
+    for number in range(250):
+        writer.record(PerformanceMetric, metric(user_id, number))
+    command = [sys.executable, "-m", "tests.ingest.chaos", "drain", url, str(tmp_path / "spool"), user_id]
+    with subprocess.Popen([*command, "25"], stdout=subprocess.PIPE, text=True) as flusher:
+        try:
+            assert flusher.stdout is not None
+            assert flusher.stdout.readline() == "half\n"
+        finally:
+            flusher.kill()
+    assert ids(data.engine, user_id).total() == 125
+    assert writer.spool.counts() == (130, 1), "the last one is stored, and nobody has noted it"
+    subprocess.run([*command, "0"], check=True, timeout=60)
+    assert writer.spool.counts() == (0, 0)
     assert_exact(data, user_id, range(250))
