@@ -28,9 +28,10 @@ from netra_chdb.dialect.connect_dbapi import render
 from netra_chdb.dialect.rows import Rows
 from netra_chdb.dialect.sql_text import first_keyword
 from netra_chdb.errors import NetraError, classify
+from netra_chdb.resilience.deadline import left
 from netra_chdb.resilience.store import Answer, AnswerStore, key_of
 
-__all__ = ["Answers", "Freshness", "checked_age"]
+__all__ = ["Answers", "Freshness"]
 
 T = TypeVar("T")
 OPTION: Final = "stale_if_error"
@@ -50,19 +51,6 @@ class Freshness:
 
     as_of: dt.datetime
     stale: bool = False
-
-
-def checked_age(seconds: Any) -> float:
-    """Return ``stale_if_error`` as seconds; 0 for a read that did not ask for it.
-
-    Raises:
-        NetraError: it is no number of seconds.
-    """
-    if seconds is None:
-        return 0.0
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-        raise NetraError(f"stale_if_error must be a number of seconds, 0 at least, not {seconds!r}")
-    return float(seconds)
 
 
 class Answers:
@@ -123,7 +111,7 @@ class Answers:
                 return Answer(as_of, list(cursor.description), cursor.fetchall())
 
         try:
-            return self._shared(key, ask), False
+            return self._shared(key, sql, ask), False
         except Exception as error:
             stale = self._stale(key, question.max_age, error)
             if stale is None:
@@ -136,7 +124,7 @@ class Answers:
             return None
         return self._off_loop(lambda: self.store.get(key, max_age))
 
-    def _shared(self, key: str, ask: Callable[[], Answer]) -> Answer:
+    def _shared(self, key: str, sql: str, ask: Callable[[], Answer]) -> Answer:
         """Ask once for all who ask the same at the same time; each gets rows of its own."""
         with self._lock:
             running = self._running.get(key)
@@ -144,7 +132,15 @@ class Answers:
                 mine = self._running[key] = concurrent.futures.Future[bytes | None]()
                 mine.set_running_or_notify_cancel()  # a waiter that is cancelled does not cancel it
         if running is not None:
-            payload = _wait(running)
+            try:
+                payload = _wait(running)
+            except TimeoutError as error:
+                dbapi: Any = self._engine.dialect.loaded_dbapi
+                late = dbapi.OperationalError(
+                    "the timeout is over; another read, which asks the same, has no answer yet"
+                )
+                late.__cause__ = error
+                raise sa_exc.OperationalError(sql, None, late) from late
             # Without one, the other had an error or no form in bytes.
             return ask() if payload is None else self.store.read(payload, key)
         payload = None
@@ -165,7 +161,9 @@ class Answers:
 
 
 def _wait(running: concurrent.futures.Future[bytes | None]) -> bytes | None:
-    return await_only(asyncio.wrap_future(running)) if in_greenlet() else running.result()
+    if in_greenlet():
+        return await_only(asyncio.wait_for(asyncio.wrap_future(running), left()))
+    return running.result(left())
 
 
 def _origin(url: sa.URL) -> list[str]:

@@ -193,6 +193,7 @@ _NO, _RETRY, _SETTLE = Advice.NO, Advice.RETRY, Advice.SETTLE
 _REJECTED: Final = _Row((202, 203, 373, 439, 745), Outcome.REJECTED, _RETRY, _RETRY, _RETRY)
 _LOST: Final = _Row((3, 32, 209, 210, 425, 1000, 1002, 198, 279), Outcome.AMBIGUOUS, _RETRY, _SETTLE, _NO)
 _UNKNOWN: Final = _Row((), Outcome.PERMANENT, _NO, _SETTLE, _NO)
+_BUSY: Final = _Row((252, 201, 290, 243, 692), Outcome.OVERLOAD, Advice.RETRY_LATER, _SETTLE, _NO)
 _TABLE: Final = (
     _REJECTED,
     _LOST,
@@ -201,7 +202,7 @@ _TABLE: Final = (
     # Too slow: asked again it would be as slow.
     _Row((159, 160), Outcome.AMBIGUOUS, _NO, _SETTLE, _NO),
     # Too many parts, queries, tables; no space. Settling waits as long as a read does.
-    _Row((252, 201, 290, 243, 692), Outcome.OVERLOAD, Advice.RETRY_LATER, _SETTLE, _NO),
+    _BUSY,
     # Out of memory: a read may meet less company; a batch goes in halves.
     _Row((241,), Outcome.OVERLOAD, Advice.RETRY_ONCE, _SETTLE, _NO),
     # Cancelled by somebody, at whatever point it was.
@@ -219,6 +220,8 @@ _TABLE: Final = (
     ),
 )
 _ROW_OF_CODE: Final[dict[int, _Row]] = {code: row for row in _TABLE for code in row.codes}
+# What a gateway answers, without a code of ClickHouse's: it did not get through, or shall get less to do.
+_ROW_OF_STATUS: Final[dict[int, _Row]] = {429: _BUSY, 502: _LOST, 503: _LOST, 504: _LOST}
 
 
 def code_of(error: BaseException) -> int | None:
@@ -254,6 +257,9 @@ def _row_of(error: BaseException) -> _Row:
     # An HTTPException: a response that ended before its end.
     if any(isinstance(item, OSError | EOFError | http.client.HTTPException) for item in chain):
         return _LOST
+    for item in chain:
+        if (status := getattr(item, "http_status", None)) is not None:
+            return _ROW_OF_STATUS.get(status, _UNKNOWN)
     if any(isinstance(item, sa_exc.DBAPIError) and item.connection_invalidated for item in chain):
         return _LOST
     return _UNKNOWN
@@ -267,7 +273,8 @@ def classify(error: BaseException) -> Outcome:
 
     Returns:
         The outcome from the table of error codes; without a code, refused connections and unresolved
-        names are ``REJECTED``, other lost connections ``AMBIGUOUS``, everything else ``PERMANENT``.
+        names are ``REJECTED``, other lost connections and a gateway's 502, 503 and 504 ``AMBIGUOUS``, its 429
+        ``OVERLOAD``, everything else ``PERMANENT``.
     """
     return _row_of(error).outcome
 

@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy import event, orm
 from sqlalchemy.ext import asyncio as sa_asyncio
 
-from netra_chdb.answers import OPTION, Answers, Freshness, checked_age
+from netra_chdb.answers import OPTION, Answers, Freshness
 from netra_chdb.engine import guard
 from netra_chdb.errors import NetraError
 from netra_chdb.models import analytics, traces
 from netra_chdb.resilience.breaker import CircuitBreaker
+from netra_chdb.resilience.deadline import checked_age, checked_timeout, within
 from netra_chdb.resilience.store import AnswerStore
 from netra_chdb.scope import EVERYONE, USER_ID, Scope, scope_of, watch
 
@@ -80,7 +81,8 @@ class UserSession(Session):
 
     What could show other rows is refused with an error that names the way out. ``execution_options(unscoped=...)`` of
     a statement asks for it by name: ``"text"`` for SQL as text, or the full name of a table without ``user_id``, of a
-    table function or of a function; several as a tuple. Tables with ``user_id`` stay filtered even then.
+    table function or of a function; several as a tuple. Tables with ``user_id`` stay filtered even then, where they
+    are read by their names; what a text reads through a table function, such as ``merge()``, is its author's affair.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -159,9 +161,15 @@ def _on_execute(state: orm.ORMExecuteState) -> Any:
     loads = state.is_column_load or state.is_relationship_load  # these carry the criteria of what loaded their parent
     if isinstance(session, UserSession) and state.is_select and state.is_orm_statement and not loads:
         state.statement = session._narrowed(state)
-    if isinstance(session, Session) and checked_age(state.execution_options.get(OPTION)):
-        return session._read(state)
-    return None
+    if not isinstance(session, Session):
+        return None
+    answer = session._read if checked_age(state.execution_options.get(OPTION)) else None
+    timeout = checked_timeout(state.execution_options.get("timeout"))
+    if timeout is None:
+        return answer(state) if answer is not None else None
+    # The connection is opened before the statement's own events: who opens it finds the deadline there.
+    with within(timeout):
+        return answer(state) if answer is not None else state.invoke_statement()
 
 
 @event.listens_for(UserSession, "before_attach")

@@ -226,8 +226,11 @@ class Dialect(Reflection, ClickHouseDialect):
 
     # -- lines that fail -------------------------------------------------------
 
-    def limit_wait(self, dbapi_connection: Any, seconds: float | None) -> None:
-        """Wait at most so long for an answer to each of the next statements; None for what the URL says."""
+    def limit_wait(self, dbapi_connection: Any, seconds: float | None, *, in_all: bool = False) -> None:
+        """Wait at most so long for each next piece of an answer; None for what the URL says.
+
+        With ``in_all``, everything until the next call of this has to come in so many seconds from now.
+        """
 
     def connection_lost(self, dbapi_connection: Any) -> None:
         """Leave the host of a connection that was lost alone for a while."""

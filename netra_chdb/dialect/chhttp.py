@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
+import time
 import uuid
 from types import ModuleType
 from typing import Any, Final
@@ -32,7 +34,7 @@ from clickhouse_connect.driver import tzutil
 from clickhouse_connect.driver._backend.http_sync import HttpSyncBackend
 from clickhouse_connect.driver._backend.models import QueryExecution
 from clickhouse_connect.driver.constants import PROTOCOL_VERSION_WITH_LOW_CARD
-from clickhouse_connect.driver.exceptions import OperationalError
+from clickhouse_connect.driver.exceptions import Error, OperationalError
 from clickhouse_connect.driver.httpclient import HttpClient
 from clickhouse_connect.driver.httputil import _close_pool_manager, check_env_proxy, get_pool_manager
 from clickhouse_connect.driver.models import SettingDef
@@ -54,6 +56,8 @@ _TEXT: Final = (
 _NUMBERS: Final = ("connect_timeout", "send_receive_timeout")
 # ClickHouse's own codes that say that this line is lost: the server gave up reading or writing it.
 _LINE_LOST: Final = frozenset({3, 32, 209, 210})
+# A gateway without a server behind it.
+_NOT_THERE: Final = frozenset({502, 503, 504})
 # What clickhouse-connect sets by itself where the user may set it.
 _WANTED: Final = (
     "cancel_http_readonly_queries_on_client_close",
@@ -62,6 +66,7 @@ _WANTED: Final = (
     "enable_http_compression",
 )
 _KILL_WITHIN: Final = 3.0
+_SHORTEST: Final = 0.001
 _LOG: Final = logging.getLogger(__name__)
 _BLOCK_INFO: Final = b"\x01\x00\x02\xff\xff\xff\xff\x00"
 
@@ -74,8 +79,14 @@ class _Backend(HttpSyncBackend):
     """
 
     running = ""
+    #: Whether the server is still being learnt; what is asked for that needs no killing.
+    opening = True
+    #: By the monotonic clock, when the last byte of an answer has to be here.
+    until = math.inf
 
     def request(self, data: Any, params: dict[str, str], *args: Any, **kwargs: Any) -> Any:
+        if self.until < math.inf:
+            self.timeout = _shorter(self.timeout, max(_SHORTEST, self.until - time.monotonic()))
         query_id = self.running = params.get("query_id") or str(uuid.uuid4())
         kwargs["retries"] = 0
         kwargs["retryable"] = False
@@ -83,13 +94,23 @@ class _Backend(HttpSyncBackend):
             # Rows are read while the server makes the next ones; what fails half-way is told in their place.
             kwargs["server_wait"] = False
         try:
-            return super().request(data, {**params, "query_id": query_id}, *args, **kwargs)
+            response: Any = super().request(data, {**params, "query_id": query_id}, *args, **kwargs)
+            response._fp.until = self.until
+            return response
         except Exception as error:
-            if isinstance(error.__cause__, ReadTimeoutError):
+            if isinstance(error.__cause__, ReadTimeoutError) and not self.opening:
                 self.kill(query_id)
             raise
         except BaseException:
             self.kill(query_id)
+            raise
+
+    def error_handler(self, response: Any, retried: bool = False) -> None:
+        status = response.status
+        try:
+            super().error_handler(response, retried or status in _NOT_THERE)
+        except Error as error:
+            error.http_status = status  # type: ignore[attr-defined]
             raise
 
     def kill(self, query_id: str) -> None:
@@ -138,7 +159,7 @@ class _Client(HttpClient):
 
     def _init_common_settings(self, tz_source: Any) -> None:
         made = self._backend
-        self._backend = _Backend(
+        self._backend = backend = _Backend(
             url=made.url,
             pool_manager=made.http,
             owns_pool_manager=True,
@@ -154,11 +175,14 @@ class _Client(HttpClient):
         )
         self._learn_server()
         self._backend.timeout = self._timeout
+        backend.opening = False
         self.params.update(self._validate_settings(self._ch_settings))
 
-    def limit_wait(self, seconds: float | None) -> None:
-        """Wait at most so long for each next piece of an answer; None for what the client was opened with."""
-        self._backend.timeout = _shorter(self._timeout, seconds)
+    def limit_wait(self, seconds: float | None, *, in_all: bool = False) -> None:
+        """Wait at most so long for each next piece, or for all of them; None for what the client was opened with."""
+        backend: Any = self._backend
+        backend.timeout = _shorter(self._timeout, seconds)
+        backend.until = time.monotonic() + seconds if seconds is not None and in_all else math.inf
 
     def _learn_server(self) -> None:
         names = ", ".join(f"'{name}'" for name in _WANTED)
@@ -249,10 +273,10 @@ class ChhttpDialect(Dialect):
 
         return hosts.connect(open_one, within)
 
-    def limit_wait(self, dbapi_connection: Any, seconds: float | None) -> None:
+    def limit_wait(self, dbapi_connection: Any, seconds: float | None, *, in_all: bool = False) -> None:
         client = self.get_driver_connection(dbapi_connection)._client
         if client is not None:
-            client.limit_wait(seconds)
+            client.limit_wait(seconds, in_all=in_all)
 
     def do_cancel(self, dbapi_connection: Any) -> None:
         client = dbapi_connection._client
@@ -264,7 +288,8 @@ class ChhttpDialect(Dialect):
         if not isinstance(e, dbapi.DatabaseError):
             return False
         if e.code is None:
-            return isinstance(e, dbapi.OperationalError)
+            # A line that is asked for less is none that is lost.
+            return isinstance(e, dbapi.OperationalError) and getattr(e, "http_status", None) != 429
         return e.code in _LINE_LOST
 
 

@@ -148,8 +148,8 @@ class ChnativeDialect(Dialect):
 
         return hosts.connect(open_one, within)
 
-    def limit_wait(self, dbapi_connection: Any, seconds: float | None) -> None:
-        self.get_driver_connection(dbapi_connection).link.limit_wait(seconds)
+    def limit_wait(self, dbapi_connection: Any, seconds: float | None, *, in_all: bool = False) -> None:
+        self.get_driver_connection(dbapi_connection).link.limit_wait(seconds, in_all=in_all)
 
     def do_cancel(self, dbapi_connection: Any) -> None:
         link = dbapi_connection.link

@@ -73,6 +73,8 @@ class Difference:
         return f"{self.table}: {which} is {self.found}, the model has {self.wanted}"
 
 
+# ALTER writes the default of the type, CREATE leaves it out.
+_EPHEMERAL = re.compile(r"\bEPHEMERAL defaultValueOfTypeName\('(?:[^'\\]|\\.)*'\)")
 _COLUMNS = "name, engine, engine_full, create_table_query, as_select, comment"
 
 
@@ -111,7 +113,7 @@ def _described(
 
 def _describe(name: str, engine: str, engine_full: str, create: str, select: str, comment: str) -> Description:
     query = read_create_query(create)
-    parts = {("column", column): text for column, text in query.columns.items()}
+    parts = {("column", column): _EPHEMERAL.sub("EPHEMERAL", text) for column, text in query.columns.items()}
     parts |= {("index", index): text for index, text in query.indexes.items()}
     parts |= {("constraint", constraint): text for constraint, text in query.constraints.items()}
     parts |= {("projection", projection): text for projection, text in query.projections.items()}

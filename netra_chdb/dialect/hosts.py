@@ -122,12 +122,14 @@ class Hosts:
         deadline = None if within is None else self.clock() + within
         failure: Exception = ConnectionError("no host to connect to")
         tried = False
-        for address in self.order():
+        order = self.order()
+        for place, address in enumerate(order):
             left = None if deadline is None else deadline - self.clock()
             if tried and left is not None and left <= 0:
                 break
             try:
-                connection = open_one(*address, left)
+                # A host that says nothing must leave the next ones their share of the time.
+                connection = open_one(*address, None if left is None else left / (len(order) - place))
             except Exception as error:
                 if not classify(error).is_systemic:
                     raise

@@ -1,11 +1,16 @@
-"""HTTP connections that send a small request, head and body, in one piece.
+"""HTTP connections that send a small request, head and body, in one piece, and read no longer than they may.
 
 urllib3 sends the head first: for a short statement the second system call, and a server woken for half a request,
-cost more than everything that SQLAlchemy does.
+cost more than everything that SQLAlchemy does. Its time-out begins anew with each piece of an answer: a server that
+stops in the middle of one would have all of it twice.
 """
 
 from __future__ import annotations
 
+import http.client
+import io
+import math
+import time
 from typing import Any, Final
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
@@ -17,7 +22,51 @@ __all__ = ["send_in_one_piece"]
 _LARGE: Final = 65_536
 
 
+class _Reader(io.RawIOBase):
+    """What a socket receives, until a time."""
+
+    until = math.inf
+
+    def __init__(self, sock: Any, received: Any) -> None:
+        self._sock = sock
+        self._received = received
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Any:
+        if self.until < math.inf:
+            left = self.until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("no end of the answer in time")
+            self._sock.settimeout(left)
+        return self._received.readinto(buffer)
+
+    def close(self) -> None:
+        self._received.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    fp: Any
+
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self._reader = _Reader(sock, self.fp.detach())
+        self.fp = io.BufferedReader(self._reader)
+
+    @property
+    def until(self) -> float:
+        """By the monotonic clock, when its last byte has to be here."""
+        return self._reader.until
+
+    @until.setter
+    def until(self, ends: float) -> None:
+        self._reader.until = ends
+
+
 class _OnePiece(HTTPConnection):
+    response_class = _Response
     _waiting: list[bytes] | None = None
 
     def request(self, *args: Any, **options: Any) -> None:

@@ -21,7 +21,7 @@ from clickhouse_driver.columns.lowcardinalitycolumn import create_low_cardinalit
 from clickhouse_driver.columns.mapcolumn import MapColumn
 from clickhouse_driver.columns.stringcolumn import ByteFixedString, ByteString
 from clickhouse_driver.columns.tuplecolumn import TupleColumn
-from clickhouse_driver.errors import UnknownTypeError
+from clickhouse_driver.errors import LogicalError, UnknownTypeError
 
 from netra_chdb.dialect.arrow_columns import Encoded, made_ready
 from netra_chdb.dialect.blocks import column_writer
@@ -101,6 +101,26 @@ def _decimal(spec: str, options: dict[str, Any]) -> Any:
     return column
 
 
+def _enum(spec: str, options: dict[str, Any]) -> Any:
+    """``Enum8`` and ``Enum16``: upstream answers a number without a name with a bare KeyError."""
+    column: Any = service.get_column_by_spec(spec, options)
+    names = column.name_by_value
+
+    def read(items: Any, nulls_map: NullsMap = None) -> tuple[Any, ...]:
+        try:
+            if nulls_map is None:
+                return tuple(map(names.__getitem__, items))
+            return tuple([None if null else names[item] for item, null in zip(items, nulls_map, strict=True)])
+        except KeyError as error:
+            raise LogicalError(
+                f"{error.args[0]} is the number of no name in {spec}: its name was taken out of the type while rows "
+                "held it; put it back"
+            ) from None
+
+    column.after_read_items = read
+    return column
+
+
 def _bfloat16(options: dict[str, Any]) -> Any:
     """``BFloat16``, which clickhouse-driver does not know: the upper half of a Float32, cut as the server cuts it."""
     column: Any = intcolumn.UInt16Column(**options)
@@ -143,6 +163,8 @@ def column_for(spec: str, options: dict[str, Any]) -> Any:
 
     spec = SHAPES.get(spec, spec)
     name, _, rest = spec.partition("(")
+    if name in ("Enum8", "Enum16"):
+        return _enum(spec, options)
     if name == "BFloat16":
         return _bfloat16(options)
     if name == "DateTime":

@@ -7,6 +7,7 @@ healthy socket after any server error. This drives its ``Connection`` instead, a
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -53,6 +54,7 @@ class Link(connection.Connection):
         self._settings = dict(settings)
         self._open_within = open_within
         self._longest_wait = self.send_receive_timeout
+        self._until = math.inf
         self.context.client_settings = Client(self.hosts[0][0]).client_settings
         self.context.settings = {}
         self.in_query = False
@@ -110,9 +112,10 @@ class Link(connection.Connection):
 
         return Compressed(self.fin, self.context)
 
-    def limit_wait(self, seconds: float | None) -> None:
-        """Wait at most so long for each next block of an answer; None for what the link was opened with."""
+    def limit_wait(self, seconds: float | None, *, in_all: bool = False) -> None:
+        """Wait at most so long for each next block, or for all of them; None for what the link was opened with."""
         self.send_receive_timeout = self._longest_wait if seconds is None else min(self._longest_wait, seconds)
+        self._until = time.monotonic() + seconds if seconds is not None and in_all else math.inf
 
     # -- statements ----------------------------------------------------------
 
@@ -141,7 +144,7 @@ class Link(connection.Connection):
         """
         answered = False
         while True:
-            deadline = time.monotonic() + self.send_receive_timeout
+            deadline = min(time.monotonic() + self.send_receive_timeout, self._until)
             while (packet := self._packet(deadline)).type != ServerPacketTypes.DATA:
                 if packet.type == ServerPacketTypes.EXCEPTION:
                     self.in_query = False
@@ -160,14 +163,16 @@ class Link(connection.Connection):
     def _packet(self, deadline: float) -> Any:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"no block of the answer within {self.send_receive_timeout:g} s")
+            what = "block" if self._until == math.inf else "end"
+            raise TimeoutError(f"no {what} of the answer within {self.send_receive_timeout:g} s")
         if self.fin.position >= self.fin.current_buffer_size:  # else it has come already
             self._wait_at_most(left)
         return self.receive_packet()
 
     def _wait_at_most(self, seconds: float) -> None:
-        # A system call, and other threads run meanwhile: not for what is the same, or nearly.
-        if not seconds <= (self.socket.gettimeout() or 0) <= 1.1 * seconds:
+        # A system call, and other threads run meanwhile: not for what is the same, or, without a deadline, nearly.
+        nearly = 1.1 if self._until == math.inf else 1.0
+        if not seconds <= (self.socket.gettimeout() or 0) <= nearly * seconds:
             self.socket.settimeout(seconds)
 
     def send_block(self, columns_with_types: Sequence[tuple[str, str]], data: Sequence[Sequence[Any]]) -> None:

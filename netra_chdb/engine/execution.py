@@ -23,6 +23,7 @@ from netra_chdb.engine.either import sync_engine
 from netra_chdb.engine.pool import PoolEvents, pool_events
 from netra_chdb.errors import Statement, classify
 from netra_chdb.resilience.breaker import CircuitBreaker
+from netra_chdb.resilience.deadline import checked_timeout, left
 from netra_chdb.resilience.permit import Permit
 from netra_chdb.resilience.retry import RetryPolicy
 
@@ -46,8 +47,10 @@ def guard(
     when it was surely not executed. ``execution_options(timeout=seconds)`` bounds all attempts together and is sent
     to the server as ``max_execution_time`` as well; a user with ``readonly=1`` may not set that, and gets error 164.
     A server that does not even answer is given up a quarter of a second after that, and killing the query there takes
-    three seconds at most. ``execution_options(netra_statement="batch")`` marks a statement whose sender finds out
-    its fate itself: it is sent once. ``"other"`` marks a read that must not be repeated.
+    three seconds at most. A session opens the statement's connection within the same seconds; with
+    ``engine.connect()`` that is a step of the caller's own. ``execution_options(netra_statement="batch")`` marks a
+    statement whose sender finds out its fate itself: it is sent once. ``"other"`` marks a read that must not be
+    repeated.
 
     Args:
         engine: the engine; a second call with the same breaker changes nothing.
@@ -109,8 +112,8 @@ class _Guard:
         permit = self.breaker.admit()
         try:
             if self.retry is None:
-                return self.events.attempt(dialect, record, cargs, cparams)
-            deadline = self.clock() + self.retry.connect_within
+                return self.events.attempt(dialect, record, cargs, self._in_time(cparams, self.by(left())))
+            deadline = self.by(self.retry.connect_within, left())
             return self.retry.run(
                 lambda: self.events.attempt(dialect, record, cargs, self._in_time(cparams, deadline)),
                 statement=Statement.READ,
@@ -126,19 +129,27 @@ class _Guard:
             permit.release()  # a connection that opens does not prove that statements run
 
     def _in_time(self, cparams: dict[str, Any], deadline: float | None) -> dict[str, Any]:
-        if self.retry is None or "hosts" not in cparams:
-            return cparams
-        left = self.retry.attempt_timeout
+        limits = [self.retry.attempt_timeout] if self.retry is not None else []
         if deadline is not None:
-            left = min(left, max(_SHORTEST, deadline - self.clock()))
-        return {**cparams, "open_within": left}
+            limits.append(max(_SHORTEST, deadline - self.clock()))
+        return {**cparams, "open_within": min(limits)} if limits and "hosts" in cparams else cparams
+
+    def by(self, *seconds: float | None) -> float | None:
+        """Return when the shortest of these will be over, by the clock of the retries; None for no limit at all."""
+        limits = [limit for limit in seconds if limit is not None]
+        return self.clock() + min(limits) if limits else None
 
     def ping(self, connection: Any) -> None:
         """Ask an idle connection for a sign of life, unless the breaker is open."""
         permit = self.breaker.admit()
+        dialect = self.events.dialect
+        limits = (self.retry.attempt_timeout if self.retry is not None else None, left())
         try:
+            if known := [max(_SHORTEST, limit) for limit in limits if limit is not None]:
+                dialect.limit_wait(connection, min(known))
             # No answer is no failure: after a restart every idle connection is dead, and the server is well.
             connection.ping()
+            dialect.limit_wait(connection, None)
         finally:
             permit.release()
 
@@ -161,7 +172,7 @@ def _failed(permit: Permit, error: Exception) -> None:
 class _Execution:
     """One statement with all its attempts."""
 
-    __slots__ = ("arguments", "broken", "context", "cursor", "deadline", "error", "execute", "final", "guard")
+    __slots__ = ("arguments", "broken", "context", "cursor", "deadline", "error", "execute", "final", "guard", "kind")
 
     def __init__(self, guard: _Guard, execute: Callable[..., Any], cursor: Any, arguments: tuple[Any, ...]) -> None:
         self.guard = guard
@@ -169,21 +180,24 @@ class _Execution:
         self.cursor = cursor
         self.arguments = arguments
         self.context = arguments[-1]
-        timeout = self.context.execution_options.get("timeout")
-        self.deadline: float | None = None if timeout is None else guard.clock() + timeout
+        self.kind = self._kind()
+        timeout = checked_timeout(self.context.execution_options.get("timeout"))
+        # What a flush on the way sends was given no limit; what a new connection is asked has the one of its statement.
+        limited = timeout is not None or self.kind is Statement.READ
+        self.deadline = guard.by(timeout, left() if limited else None)
         self.error: Exception | None = None
         self.broken = self.final = False
 
     def run(self) -> None:
         """Make the first attempt, and others where the policy says so."""
-        retry, kind = self.guard.retry, self._kind()
-        if retry is None or kind is Statement.BATCH:
+        retry = self.guard.retry
+        if retry is None or self.kind is Statement.BATCH:
             self.attempt()
             return
         try:
             retry.run(
                 self.attempt,
-                statement=kind,
+                statement=self.kind,
                 deadline=self.deadline,
                 sleep=sleep,
                 before_retry=self.guard.count_retry,
@@ -222,11 +236,11 @@ class _Execution:
             self.error = error
             raise
 
-    def _execute_in_time(self, left: float) -> None:
+    def _execute_in_time(self, seconds: float) -> None:
         context = self.context
-        left = context.time_limit = max(_SHORTEST, left)
+        seconds = context.time_limit = max(_SHORTEST, seconds)
         connection = context.root_connection.connection.dbapi_connection
-        context.dialect.limit_wait(connection, left + _GRACE)
+        context.dialect.limit_wait(connection, seconds + _GRACE, in_all=True)
         try:
             self.execute(self.cursor, *self.arguments)
         finally:

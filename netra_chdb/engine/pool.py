@@ -20,6 +20,7 @@ from sqlalchemy.ext import asyncio as sa_asyncio
 from netra_chdb.engine.either import sync_engine
 from netra_chdb.errors import BreakerOpen
 from netra_chdb.resilience.breaker import CircuitBreaker
+from netra_chdb.resilience.deadline import left
 
 __all__ = ["PoolCounters", "PoolEvents", "pool_counters", "pool_events"]
 
@@ -83,6 +84,7 @@ class PoolEvents:
         clock: monotonic seconds.
 
     Attributes:
+        dialect: the engine's.
         breaker: what guards the engine; None before it is guarded.
         connect_through: how a connection is opened; what guards the engine stands around :meth:`attempt`. SQLAlchemy
             asks listeners of ``do_connect`` in the order of listening, and the first one that connects is the last one
@@ -91,7 +93,7 @@ class PoolEvents:
     """
 
     def __init__(self, engine: sa.Engine, check_idle_after: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._dialect: Any = engine.dialect
+        self.dialect: Any = engine.dialect
         self._check_idle_after = check_idle_after
         self._clock = clock
         self._lock = threading.Lock()
@@ -200,7 +202,7 @@ class PoolEvents:
     def lost(self, connection: Any) -> None:
         """Hear of a connection that was lost: the next one that opens is asked whether the server was restarted."""
         self._suspicious = True
-        self._dialect.connection_lost(connection)
+        self.dialect.connection_lost(connection)
 
     def renewed(self, record: Any) -> None:
         """Hear of a connection that was replaced while it was handed out: its checkout is counted already."""
@@ -209,20 +211,21 @@ class PoolEvents:
     def _look_for_restart(self, connection: Any) -> None:
         cursor = connection.cursor()
         try:
-            self._dialect.limit_wait(connection, _UPTIME_WITHIN)
+            limit = left()
+            self.dialect.limit_wait(connection, _UPTIME_WITHIN if limit is None else min(_UPTIME_WITHIN, limit))
             cursor.execute("SELECT uptime()")
             uptime = float(cursor.fetchone()[0])
-        except self._dialect.loaded_dbapi.Error:
+        except self.dialect.loaded_dbapi.Error:
             return  # it is lost as well, as the statement that it was opened for will find out
         finally:
-            with contextlib.suppress(self._dialect.loaded_dbapi.Error):
+            with contextlib.suppress(self.dialect.loaded_dbapi.Error):
                 cursor.close()
-                self._dialect.limit_wait(connection, None)
+                self.dialect.limit_wait(connection, None)
         self._suspicious = False
         self._stale_before[self._address(connection)] = self._clock() - uptime
 
     def _address(self, connection: Any) -> Any:
-        return getattr(self._dialect.get_driver_connection(connection), "address", None)
+        return getattr(self.dialect.get_driver_connection(connection), "address", None)
 
     def forked(self, engine: sa.Engine) -> None:
         """In a forked child: leave the parent's sockets to the parent, and begin with a pool of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
@@ -12,10 +13,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import func, orm
 
-from netra_chdb import DataAccess, SessionFactory, create_engine, errors, models
+from netra_chdb import DataAccess, SessionFactory, create_async_engine, create_engine, errors, models
 from netra_chdb.dialect import select
 from netra_chdb.repositories import EVERYONE, EventsRepository
-from netra_chdb.session import freshness
+from netra_chdb.resilience.store import AnswerStore
+from netra_chdb.session import AsyncSessionFactory, freshness
 from tests.answers.reads import EVENTS, STALE, Reads
 from tests.servers import ModernServer, wait_for
 
@@ -258,6 +260,68 @@ def test_when_the_one_that_asks_fails_the_others_ask_themselves(reads: Reads) ->
     assert failed == [395] * 4
     answers = reads.sessions.class_._answers  # type: ignore[attr-defined]
     assert answers._running == {}
+
+
+class TestOwnDeadline:
+    """Who takes part in another's answer waits no longer for it than for one of its own."""
+
+    SLOW = sa.select(func.sleep(2), sa.literal("taking part"))
+
+    def test_threads(self, reads: Reads) -> None:
+        found: list[Any] = []
+
+        def lead() -> None:
+            with reads.sessions() as session:
+                found.append(session.execute(self.SLOW, execution_options=STALE).scalar())
+
+        leader = threading.Thread(target=lead)
+        answers = reads.sessions.class_._answers  # type: ignore[attr-defined]
+        leader.start()
+        wait_for(lambda: bool(answers._running), "the first to ask")
+        with reads.sessions() as session, pytest.raises(sa.exc.OperationalError) as caught:
+            session.execute(self.SLOW, execution_options={**STALE, "timeout": 0.1})
+        assert answers._running, "it waited for the first one's answer"
+        assert errors.classify(caught.value) is errors.Outcome.AMBIGUOUS
+        assert errors.code_of(caught.value) is None
+        assert "the timeout is over" in str(caught.value)
+        leader.join()
+        assert found == [0]
+        # In time, it is the first one's answer.
+        with reads.sessions() as session:
+            assert session.execute(self.SLOW, execution_options={**STALE, "timeout": 60}).scalar() == 0
+
+    def test_the_stored_answer_stands_in(self, reads: Reads) -> None:
+        statement = sa.select(func.sleep(1.5))
+        with reads.sessions() as session:
+            session.execute(statement, execution_options=STALE)
+        leader = threading.Thread(target=lambda: reads.sessions().execute(statement, execution_options=STALE).close())
+        answers = reads.sessions.class_._answers  # type: ignore[attr-defined]
+        leader.start()
+        wait_for(lambda: bool(answers._running), "the first to ask")
+        with reads.sessions() as session:
+            fresh = freshness(session.execute(statement, execution_options={**STALE, "timeout": 0.1}))
+            assert fresh is not None
+            assert fresh.stale
+        leader.join()
+
+    def test_tasks(self, native_url: str) -> None:
+        async def run() -> None:
+            engine = create_async_engine(native_url)
+            sessions = AsyncSessionFactory(engine, store=AnswerStore())
+
+            async def ask(**options: Any) -> Any:
+                async with sessions() as session:
+                    return (await session.execute(self.SLOW, execution_options={**STALE, **options})).scalar()
+
+            leader = asyncio.create_task(ask())
+            await asyncio.sleep(0.3)
+            with pytest.raises(sa.exc.OperationalError, match="the timeout is over"):
+                await ask(timeout=0.1)
+            assert not leader.done()
+            assert [await leader, await ask(timeout=60)] == [0, 0]
+            await engine.dispose()
+
+        asyncio.run(run())
 
 
 class TestRealOutage:

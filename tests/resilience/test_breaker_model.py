@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pybreaker
+import pytest
 from hypothesis import settings, strategies
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from netra_chdb.errors import BreakerOpen
 from netra_chdb.resilience.breaker import CircuitBreaker, Permit
@@ -189,5 +190,8 @@ class BreakerMachine(RuleBasedStateMachine):
         assert math.isfinite(snapshot.retry_after or 0)
 
 
-BreakerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
-TestBreakerModel = BreakerMachine.TestCase
+@pytest.mark.parametrize("schedules", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_the_breaker_does_what_the_model_says(schedules: int) -> None:
+    run_state_machine_as_test(
+        BreakerMachine, settings=settings(max_examples=schedules, stateful_step_count=40, deadline=None)
+    )
