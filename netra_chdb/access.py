@@ -29,6 +29,7 @@ from netra_chdb.session import AsyncSessionFactory, SessionFactory
 from netra_chdb.validation.check import validate
 from netra_chdb.validation.consistency import consistency
 from netra_chdb.validation.result import Report
+from netra_chdb.validation.starts import Starts, Wanted
 from netra_chdb.validation.startup import Startup
 
 __all__ = ["AsyncDataAccess", "DataAccess"]
@@ -62,7 +63,7 @@ class _Access:
         redis_url = self.config.redis_url
         self.answers = AnswerStore(redis_url.get_secret_value() if redis_url is not None else None)
         self._mode = Mode(self.breaker)
-        self.startup: Startup | None = None
+        self._starts = Starts(self.config, self._admit, self._let_through)
         self.monitor: HealthMonitor
         self._writer = LazyWriter(self.config, self._writing_engine, self.retry, lambda: self.mode == "degraded")
         if self.config.mode == "degraded":
@@ -92,35 +93,19 @@ class _Access:
         if self.startup is not None and self.startup.ready:
             self._let_through()  # it got ready in between, and the breaker was held for it before
 
-    def _new_startup(
-        self,
-        engine: sa.Engine | None,
-        deadline: float | None,
-        migrate: bool,
-        on_wait: Callable[[str], None] | None,
-    ) -> Startup:
-        def admit() -> None:
-            if self.mode == "degraded":
-                self.breaker.admit()  # raises, with the reason
+    @property
+    def startup(self) -> Startup | None:
+        """The last start; None before ``initialize``."""
+        return self._starts.last
 
-        if self.startup is not None:
-            self.startup.stop()
-        self.startup = Startup(
-            self.config,
-            deadline=deadline,
-            migrate=migrate,
-            # Of a database in memory there is one for each engine.
-            engine=engine if self.config.is_embedded else None,
-            on_wait=on_wait,
-            admit=admit,
-        )
-        return self.startup
+    def _admit(self) -> None:
+        if self.mode == "degraded":
+            self.breaker.admit()  # raises, with the reason
 
-    def _start_behind(self, startup: Startup) -> Startup:
+    def _begin_behind(self, startup: Startup) -> None:
         if self.mode == "normal":
             self.breaker.force_open(_STARTING, StartingUp)
-        startup.run_behind(self._let_through)
-        return startup
+        startup.run_behind()
 
     def _let_through(self) -> None:
         if self.breaker.snapshot().forced == _STARTING:
@@ -149,8 +134,7 @@ class _Access:
 
     def _stop(self) -> None:
         self.monitor.close()
-        if self.startup is not None:
-            self.startup.stop()
+        self._starts.stop("close() was called")
         self.answers.close()
 
 
@@ -191,8 +175,10 @@ class DataAccess(_Access, Tables):
     ) -> Startup:
         """Wait for the server, create the databases, migrate them to the newest revision, and check what is there.
 
-        Any number of processes may do so at once: one migrates, the others wait for it. A wrong password, an unknown
-        host or a port of something else ends the wait at once (a name after ten seconds: containers get theirs late).
+        Any number of processes may do so at once: one migrates, the others wait for it. Threads that call it with the
+        same arguments share one start; with others it takes the place of the one that is running. A wrong password, an
+        unknown host or a port of something else ends the wait at once (a name after ten seconds: containers get theirs
+        late).
 
         Args:
             deadline: seconds to wait at most; by default 60, and with ``wait=False`` for ever.
@@ -205,16 +191,23 @@ class DataAccess(_Access, Tables):
             The start: ``ready``, ``status``, ``wait(timeout)``.
 
         Raises:
-            NotReady: the server did not answer in time, or refused; the message says what to do.
+            NotReady: the server did not answer in time, or refused, or the start was stopped by :meth:`close` or by
+                another one; the message says which, and what to do.
             SchemaMismatch: a table or view of the models is missing afterwards, or a migration stopped half-way.
             MigrationLocked: another process migrated for all of the deadline.
             BreakerOpen: ClickHouse is switched off.
         """
+        wanted = Wanted(_DEADLINE if wait and deadline is None else deadline, migrate, wait)
         if not wait:
-            return self._start_behind(self._new_startup(self.engine, deadline, migrate, on_wait))
-        startup = self._new_startup(self.engine, _DEADLINE if deadline is None else deadline, migrate, on_wait)
-        startup.run()
-        self._let_through()
+            return self._starts.join(wanted, self.engine, on_wait, self._begin_behind)
+        own: list[Startup] = []
+        startup = self._starts.join(wanted, self.engine, on_wait, own.append)
+        try:
+            if own:
+                startup.attempt()  # in this thread: a key that is pressed ends it in order
+            startup.outcome.result()
+        finally:
+            self._starts.leave(startup)
         return startup
 
     def validate(self) -> Report:
@@ -303,6 +296,7 @@ class AsyncDataAccess(_Access, AsyncTables):
         self.sessions = AsyncSessionFactory(self.engine, breaker=self.breaker, store=self.answers)
         self._open_tables(self.sessions.sync, self._writer, self.config.stale_if_error)
         self._beside: sa.Engine | None = None
+        self._embedded_start: asyncio.Task[None] | None = None
         self.monitor = self._new_monitor(self.engine)
 
     async def initialize(
@@ -314,19 +308,24 @@ class AsyncDataAccess(_Access, AsyncTables):
         on_wait: Callable[[str], None] | None = None,
     ) -> Startup:
         """Wait for the server, create the databases, migrate and check them; see :meth:`DataAccess.initialize`."""
-        deadline = _DEADLINE if wait and deadline is None else deadline
-        startup = self._new_startup(self.engine.sync_engine, deadline, migrate, on_wait)
-        if self.config.is_embedded:
-            await greenlet_spawn(startup.run)  # there is nothing to wait for
-        elif not wait:
-            return self._start_behind(startup)
-        else:
+        wait = wait or self.config.is_embedded  # there is nothing to wait for
+        wanted = Wanted(_DEADLINE if wait and deadline is None else deadline, migrate, wait)
+        begin = self._begin if wait else self._begin_behind
+        startup = self._starts.join(wanted, self.engine.sync_engine, on_wait, begin)
+        if wait:
             try:
-                await asyncio.to_thread(startup.run)
+                await asyncio.wrap_future(startup.outcome)
             finally:
-                startup.stop()  # a cancelled task leaves its thread
-        self._let_through()
+                if self._starts.leave(startup) and self._embedded_start is not None:
+                    self._embedded_start.cancel()
         return startup
+
+    def _begin(self, startup: Startup) -> None:
+        if self.config.is_embedded:
+            self._embedded_start = asyncio.create_task(greenlet_spawn(startup.attempt))
+            self._embedded_start.add_done_callback(lambda task: startup.abandon())
+        else:
+            asyncio.get_running_loop().run_in_executor(None, startup.attempt)
 
     async def validate(self) -> Report:
         """Look at everything around; see :meth:`DataAccess.validate`."""
@@ -371,6 +370,8 @@ class AsyncDataAccess(_Access, AsyncTables):
     async def close(self) -> None:
         """Send what can be sent within some seconds, and close all connections; a second call does nothing."""
         self._stop()
+        if self._embedded_start is not None and self.startup is not None:
+            await asyncio.to_thread(self.startup.wait, _FIRST_REPORT)  # it is on this engine
         await asyncio.to_thread(self._writer.close)
         if self._beside is not None:
             self._beside.dispose()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -71,6 +73,29 @@ class TestCheck:
         assert found["ok"] is False
         assert {one["name"]: one["state"] for one in found["results"]}["tcp"] == "failed"
 
+    @pytest.mark.parametrize("held", [False, True])
+    def test_a_directory_that_the_embedded_engine_cannot_use(self, here: Path, held: bool) -> None:
+        """In processes of their own: a process has one embedded engine."""
+        main = [sys.executable, "-c", "from netra_chdb.cli import main; main()", "check"]
+        path = here / "held"
+        opens = f"from netra_chdb import create_engine; line = create_engine('clickhouse+chdb:///{path}').connect()"
+        environment = {**os.environ, "CLICKHOUSE_PATH": str(path if held else "/proc/nope")}
+        with contextlib.ExitStack() as ends:
+            if held:
+                command = [sys.executable, "-c", f"{opens}; print('open', flush=True); input()"]
+                pipe = subprocess.PIPE
+                other = ends.enter_context(subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe))
+                ends.callback(other.kill)
+                assert other.stdout is not None
+                assert other.stdout.readline() == "open\n"
+            done = subprocess.run(main, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1
+        (advice,) = re.findall(r"FAILED.*\n\s*-> (.*)", done.stdout)
+        assert "CLICKHOUSE_PATH" in advice
+        assert ("end the other process" in advice) is held
+        assert "closed the connection" not in done.stdout
+        assert ("/proc/nope" if not held else str(path)) in done.stdout
+
     def test_misuse_is_2(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert run("check", "--nonsense").exit_code == 2
         monkeypatch.setenv("CLICKHOUSE_PORT", "x")
@@ -101,6 +126,14 @@ class TestCheck:
 
 
 class TestSpool:
+    def test_a_file_is_no_directory(self, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (here / "file").write_text("")
+        monkeypatch.setenv("CLICKHOUSE_SPOOL_DIR", str(here / "file"))
+        for command in (["status"], ["status", "--json"], ["drain"], ["quarantine", "list"]):
+            result = run("spool", *command)
+            assert result.exit_code == 2, command
+            assert "file is no directory: name another CLICKHOUSE_SPOOL_DIR" in result.output
+
     def test_an_empty_one_is_not_made(self, here: Path) -> None:
         result = run("spool", "status")
         assert (result.exit_code, list(here.iterdir())) == (0, [])

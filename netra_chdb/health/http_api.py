@@ -9,11 +9,13 @@ import asyncio
 import inspect
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
 
 from netra_chdb.errors import ConfigError
 from netra_chdb.health import metrics as prometheus
@@ -78,12 +80,13 @@ def router(data_access: Watched, *, operator: Callable[..., Any] = refuse) -> AP
     """
     monitor = data_access.monitor
     monitor.start()
-    made = APIRouter(tags=["health"])
+    made = APIRouter(tags=["health"], route_class=_Route)
     fresh = _Fresh(monitor)
     _states(made, fresh)
     _details(made, fresh)
     _picture(made, fresh, monitor)
     _actions(made, data_access, [Depends(operator)])
+    _heads(made)
     return made
 
 
@@ -92,6 +95,41 @@ def application(data_access: Watched, *, operator: Callable[..., Any] = refuse) 
     # As its own routes, not as an included router's: each request is looked for once.
     routes = router(data_access, operator=operator).routes
     return FastAPI(title="netra_chdb health", docs_url=None, redoc_url=None, routes=routes)
+
+
+class _Route(APIRoute):
+    """A route whose answer to a body that is refused can be sent.
+
+    FastAPI quotes in it what was sent, and half of a surrogate pair, which JSON can say, has no UTF-8.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        answer = super().get_route_handler()
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except RequestValidationError as error:
+                raise RequestValidationError(_sendable(error.errors())) from None
+
+        return answered
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(item) for key, item in value.items()}
+    return [_sendable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _heads(made: APIRouter) -> None:
+    """Answer HEAD as GET, without the body: load balancers and monitors ask so. A stream has no end to wait for."""
+    # Not in the OpenAPI document: a second operation by the same name.
+    for route in [each for each in made.routes if isinstance(each, APIRoute)]:
+        if "GET" in (route.methods or ()) and not route.path.endswith("/stream"):
+            made.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
 
 
 def _encoded(content: Any) -> bytes:

@@ -14,15 +14,19 @@ T = TypeVar("T")
 _LOOK_EACH: Final = 0.5
 
 
+_INTERRUPTED: Final = "the thread that wrote this was interrupted: it may be kept, or not"
+
+
 class _Turn(Generic[T]):
     """One thread's item, while it waits."""
 
-    __slots__ = ("done", "error", "item", "leads", "next", "wake")
+    __slots__ = ("done", "error", "item", "next", "thread", "wake")
 
-    def __init__(self, item: T) -> None:
+    def __init__(self, item: T, thread: int) -> None:
         self.item = item
-        self.done = self.leads = False
-        self.error: BaseException | None = None
+        self.thread = thread
+        self.done = False
+        self.error: Exception | None = None
         self.next: _Turn[T] | None = None  # whom to wake after this one
         self.wake = threading.Lock()
         self.wake.acquire()
@@ -31,13 +35,13 @@ class _Turn(Generic[T]):
 class GroupCommit(Generic[T]):
     """Collects the items of several threads while a write is under way, and writes them together.
 
-    A thread that finds nobody writing writes for all who wait, then hands over to one who came since, and wakes the
-    first of the others, who wakes the next. (A lock around the write would not do: who releases it takes it again
-    before those who wait have woken, and writes alone. Nor would waking all at once: each would fall asleep again
-    over the interpreter's own lock, which the one who wakes them holds.)
+    A thread that finds nobody writing leads: it writes for all who wait, then hands over to one who came since, and
+    wakes the first of the others, who wakes the next. (A lock around the write would not do: who releases it takes it
+    again before those who wait have woken, and writes alone. Nor would waking all at once: each would fall asleep
+    again over the interpreter's own lock, which the one who wakes them holds.)
 
-    A signal's handler may raise anywhere in the main thread: what ends a wait are the flags of a turn, and waking is
-    only to be sooner; each thread looks at its own from time to time.
+    A signal's handler may raise anywhere in the main thread. So what ends a wait is written down, and waking is only
+    to be sooner: each thread looks by itself from time to time, also after the one who leads.
 
     Args:
         write: writes items, all or none of them.
@@ -49,7 +53,7 @@ class GroupCommit(Generic[T]):
         self._mutex = threading.Lock()
         self._waiting: list[_Turn[T]] = []
         self._group: list[_Turn[T]] = []
-        self._writing = False
+        self._leader: _Turn[T] | None = None
         self._inside: set[int] = set()
 
     def submit(self, item: T) -> None:
@@ -66,14 +70,16 @@ class GroupCommit(Generic[T]):
                 "nothing was kept: a signal's handler that interrupted a write cannot write in the same thread; "
                 "let another thread do it"
             )
-        turn = _Turn(item)
+        if self._leader is not None:
+            self._look_after_leader(me)
+        turn = _Turn(item, me)
         try:
             self._inside.add(me)
             with self._mutex:
                 self._waiting.append(turn)
-                turn.leads = not self._writing
-                self._writing = True
-            if not turn.leads:
+                if self._leader is None:
+                    self._leader = turn
+            if self._leader is not turn:
                 self._wait(turn)
             if not turn.done:
                 self._lead(turn)
@@ -81,8 +87,7 @@ class GroupCommit(Generic[T]):
             with self._mutex:
                 if turn in self._waiting:
                     self._waiting.remove(turn)
-            if turn.leads:
-                self._end(turn, RuntimeError("the thread that wrote this was interrupted: it may be kept, or not"))
+            self._end(turn, RuntimeError(_INTERRUPTED))
             raise
         finally:
             self._inside.discard(me)
@@ -91,11 +96,17 @@ class GroupCommit(Generic[T]):
 
     def _wait(self, turn: _Turn[T]) -> None:
         try:
-            while not turn.wake.acquire(timeout=_LOOK_EACH) and not turn.done and not turn.leads:
-                pass
+            while not turn.wake.acquire(timeout=_LOOK_EACH) and not turn.done and self._leader is not turn:
+                self._look_after_leader()
         finally:
             if turn.next is not None:
                 turn.next.wake.release()
+
+    def _look_after_leader(self, me: int | None = None) -> None:
+        """Go on without a leader that was interrupted twice, and left without handing over."""
+        leader = self._leader
+        if leader is not None and (leader.thread == me or leader.thread not in self._inside):
+            self._end(leader, RuntimeError(_INTERRUPTED))
 
     def _lead(self, turn: _Turn[T]) -> None:
         with self._mutex:
@@ -108,16 +119,16 @@ class GroupCommit(Generic[T]):
         self._end(turn, error)
 
     def _end(self, leader: _Turn[T], error: Exception | None) -> None:
-        group = self._group
-        for turn in group:
-            turn.error, turn.done = error, True  # in this order: who looks by itself goes by the second
         with self._mutex:
-            self._group, leader.leads = [], False
-            if self._waiting:
-                self._waiting[0].leads = True
-                self._waiting[0].wake.release()
-            else:
-                self._writing = False
+            if self._leader is not leader:
+                return
+            group = self._group
+            for turn in group:
+                turn.error, turn.done = error, True  # in this order: who looks by itself goes by the second
+            self._group = []
+            self._leader = follower = self._waiting[0] if self._waiting else None
+        if follower is not None:
+            follower.wake.release()
         asleep = [turn for turn in group if turn is not leader]
         for turn, following in pairwise(asleep):
             turn.next = following

@@ -7,17 +7,17 @@ it refuses, and what does not lead to the model, becomes a refusal that says how
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
 import sqlalchemy as sa
 from alembic.operations import MigrateOperation
 
-from netra_chdb.dialect.create_query import split_clauses
 from netra_chdb.dialect.description import Description, Difference, describe, differences
 from netra_chdb.dialect.literals import quote
 from netra_chdb.dialect.type_parser import unquote
+from netra_chdb.migrations.column_text import names_read, parsed, placed, quoted, turned
 from netra_chdb.migrations.definitions import DefineTable
 from netra_chdb.migrations.dictionaries import MakeDictionary, ReplaceDictionary
 from netra_chdb.migrations.operations import AlterTable, ExchangeTables, Refuse
@@ -25,16 +25,8 @@ from netra_chdb.migrations.views import MakeView, ReplaceView
 
 __all__ = ["alterations", "creation"]
 
-_COLUMN: Final = re.compile(
-    r"(?:^|\s)(DEFAULT|MATERIALIZED|EPHEMERAL|ALIAS|COMMENT|CODEC|STATISTICS|TTL|SETTINGS)(?=[\s(])"
-)
 #: What the server prints in the place of a password.
 _HIDDEN: Final = "[HIDDEN]"
-_KINDS: Final = frozenset({"DEFAULT", "MATERIALIZED", "EPHEMERAL", "ALIAS"})
-
-
-def _name(text: str) -> str:
-    return f"`{text}`" if not re.fullmatch(r"[A-Za-z_]\w*", text) else text
 
 
 def _split(full_name: str) -> tuple[str, str]:
@@ -58,7 +50,9 @@ def creation(one: Description, connection: sa.Connection, *, create: bool = True
         return _secret(one) if _HIDDEN in text else MakeDictionary(name, text, schema=database, create=create)
     elements = _columns(one)
     for what in ("index", "projection", "constraint"):
-        elements += [f"{what.upper()} {_name(item)} {text}" for (kind, item), text in one.parts.items() if kind == what]
+        elements += [
+            f"{what.upper()} {quoted(item)} {text}" for (kind, item), text in one.parts.items() if kind == what
+        ]
     engine = one.parts["engine", ""]
     engine += "".join(f" {clause} {text}" for (kind, clause), text in one.parts.items() if kind == "clause")
     drivers = connection.dialect.table_settings  # type: ignore[attr-defined]
@@ -75,7 +69,7 @@ def creation(one: Description, connection: sa.Connection, *, create: bool = True
 
 
 def _columns(one: Description) -> list[str]:
-    return [f"{_name(column)} {one.parts['column', column]}" for column in one.columns]
+    return [f"{quoted(column)} {one.parts['column', column]}" for column in one.columns]
 
 
 def _dictionary(one: Description) -> str:
@@ -172,37 +166,34 @@ _Change = tuple[list[str], list[str]]
 
 
 def _changes(wanted: Description, found: Description, here: Iterable[Difference]) -> Iterator[_Change]:
-    """Yield each statement's changes, and those that take them back."""
+    """Yield each statement's changes, and those that take them back.
+
+    Columns are dropped last, so that a view's query that reads them can be changed before.
+    """
     by_kind: dict[str, list[Difference]] = {}
     for difference in here:
         by_kind.setdefault(difference.what, []).append(difference)
     clauses = {difference.name: difference for difference in by_kind.get("clause", [])}
     columns = by_kind.get("column", [])
-    added = [difference for difference in columns if difference.found is None]
+    order = _Order(wanted, found)
     # What reads a column goes before it, and comes after it.
     for kind in ("constraint", "projection", "index"):
         for difference in by_kind.get(kind, []):
             if difference.wanted is None:
                 yield _element(kind, difference)
-    for difference in columns:
-        if difference.found is not None and difference.wanted is not None:
-            yield _column(difference)
     key = clauses.get("ORDER BY")
     if key is not None:
         # ClickHouse takes a column into the key only in the statement that adds it.
-        new = [change for difference in added for change in [_added(wanted, difference)] if _in(difference.name, key)]
+        new = [order.add(one) for one in columns if one.found is None and _in(one.name, key)]
         ups = [*(up for up, _ in new), f"MODIFY ORDER BY {key.wanted or 'tuple()'}"]
-        downs = [f"MODIFY ORDER BY {key.found or 'tuple()'}", *(down for _, down in new)]
+        downs = [f"MODIFY ORDER BY {key.found or 'tuple()'}", *(down for _, down in reversed(new))]
         yield ups, downs
-    for difference in added:
-        if key is None or not _in(difference.name, key):
-            up, down = _added(wanted, difference)
+    for difference in _sorted([one for one in columns if one.wanted is not None], lambda one: one.wanted):
+        if difference.found is not None:
+            yield _column(difference)
+        elif difference.name not in order.there:
+            up, down = order.add(difference)
             yield [up], [down]
-    for difference in columns:
-        if difference.wanted is None:
-            up, down = _added(found, Difference(difference.table, "column", difference.name, difference.found, None))
-            yield [down], [up]
-    yield from _order(wanted, found)
     for kind in ("index", "projection", "constraint"):
         for difference in by_kind.get(kind, []):
             if difference.wanted is not None:
@@ -215,72 +206,79 @@ def _changes(wanted: Description, found: Description, here: Iterable[Difference]
         yield _setting(difference, difference.wanted), _setting(difference, difference.found)
     if "comment" in by_kind:
         yield _comment_change(wanted, found)
+    for difference in reversed(_sorted([one for one in columns if one.wanted is None], lambda one: one.found)):
+        up, down = order.drop(difference)
+        yield [up], [down]
+    yield from order.moves()
 
 
 def _in(column: str, key: Difference) -> bool:
     return column in re.findall(r"\w+", key.wanted or "") and column not in re.findall(r"\w+", key.found or "")
 
 
-def _added(table: Description, column: Difference) -> tuple[str, str]:
-    place = table.columns.index(column.name)
-    where = f"AFTER {_name(table.columns[place - 1])}" if place else "FIRST"
-    return f"ADD COLUMN {_name(column.name)} {column.wanted} {where}", f"DROP COLUMN {_name(column.name)}"
+def _sorted(columns: list[Difference], text: Callable[[Difference], str | None]) -> list[Difference]:
+    """Return columns with those behind that are computed from others; what goes round is left to the server."""
+    reads = {one.name: names_read(text(one) or "") for one in columns}
+    done: list[Difference] = []
+    left = list(columns)
+    while left:
+        names = {one.name for one in left}
+        first = next((one for one in left if not reads[one.name] & (names - {one.name})), left[0])
+        left.remove(first)
+        done.append(first)
+    return done
+
+
+class _Order:
+    """The order of a table's columns while it is changed: where one is put, and where it goes back to."""
+
+    def __init__(self, wanted: Description, found: Description) -> None:
+        self._wanted, self._found = wanted, found
+        self.there = list(found.columns)
+
+    def _place(self, at: int) -> str:
+        return f"AFTER {quoted(self.there[at - 1])}" if at else "FIRST"
+
+    def add(self, column: Difference) -> tuple[str, str]:
+        before = self._wanted.columns[: self._wanted.columns.index(column.name)]
+        at = max((self.there.index(name) + 1 for name in before if name in self.there), default=0)
+        up = f"ADD COLUMN {quoted(column.name)} {placed(column.wanted or '')} {self._place(at)}"
+        self.there.insert(at, column.name)
+        return up, f"DROP COLUMN {quoted(column.name)}"
+
+    def drop(self, column: Difference) -> tuple[str, str]:
+        at = self.there.index(column.name)
+        back = f"ADD COLUMN {quoted(column.name)} {placed(column.found or '')} {self._place(at)}"
+        self.there.remove(column.name)
+        return f"DROP COLUMN {quoted(column.name)}", back
+
+    def moves(self) -> Iterator[_Change]:
+        """Yield moves of columns that stand in another order than is wanted."""
+        for place, column in enumerate(self._wanted.columns):
+            if self.there[place] == column:
+                continue
+            text = f"MODIFY COLUMN {quoted(column)} {placed(self._wanted.parts['column', column])}"
+            at = self.there.index(column)
+            back = self._place(at)
+            to = self._place(place)
+            self.there.insert(place, self.there.pop(at))
+            yield [f"{text} {to}"], [f"{text} {back}"]
 
 
 def _column(column: Difference) -> _Change:
     """Return the changes of a column that stays."""
-    new, old = _parsed(column.wanted or ""), _parsed(column.found or "")
-    return _turned(column.name, old, new), _turned(column.name, new, old)
-
-
-def _turned(column: str, old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """Return what makes one column of another: what it gets, and each thing that it loses."""
-    changes = []
-    if any(old.get(key) != text for key, text in new.items()):
-        changes.append(f"MODIFY COLUMN {_name(column)} {_written(new)}")
-    # One kind of default takes the place of another.
-    kept = new.keys() | (_KINDS if new.keys() & _KINDS else set())
-    return changes + [_removed(column, key) for key in old if key not in kept]
-
-
-def _removed(column: str, key: str) -> str:
-    if key == "STATISTICS":
-        return f"DROP STATISTICS {_name(column)}"
-    return f"MODIFY COLUMN {_name(column)} REMOVE {key}"
-
-
-def _parsed(text: str) -> dict[str, str]:
-    head, clauses = split_clauses(text, _COLUMN)
-    return {"": head, **clauses}
-
-
-def _written(parts: dict[str, str]) -> str:
-    return " ".join(f"{key}{'' if key in ('', 'CODEC') else ' '}{text}" for key, text in parts.items())
-
-
-def _order(wanted: Description, found: Description) -> Iterator[_Change]:
-    """Yield moves of columns that both have and that stand in another order."""
-    there = [column for column in found.columns if column in wanted.columns]
-    want = [column for column in wanted.columns if column in found.columns]
-    for place, column in enumerate(want):
-        if there[place] == column:
-            continue
-        at = there.index(column)
-        back = f"AFTER {_name(there[at - 1])}" if at else "FIRST"
-        to = f"AFTER {_name(want[place - 1])}" if place else "FIRST"
-        there.insert(place, there.pop(at))
-        text = wanted.parts["column", column]
-        yield [f"MODIFY COLUMN {_name(column)} {text} {to}"], [f"MODIFY COLUMN {_name(column)} {text} {back}"]
+    new, old = parsed(column.wanted or ""), parsed(column.found or "")
+    return turned(column.name, old, new), turned(column.name, new, old)
 
 
 def _element(kind: str, one: Difference) -> _Change:
     """Return the dropping of an index, projection or constraint, and its return."""
     what = kind.upper()
-    return [f"DROP {what} {_name(one.name)}"], [f"ADD {what} {_name(one.name)} {one.found}"]
+    return [f"DROP {what} {quoted(one.name)}"], [f"ADD {what} {quoted(one.name)} {one.found}"]
 
 
 def _replaced(kind: str, one: Difference) -> Iterator[_Change]:
-    what, name = kind.upper(), _name(one.name)
+    what, name = kind.upper(), quoted(one.name)
     if one.found is None:
         yield [f"ADD {what} {name} {one.wanted}"], [f"DROP {what} {name}"]
     else:
@@ -321,7 +319,7 @@ def _try(
         except _Impossible as reason:
             return f"{wanted.name} cannot be changed back in place: {reason}"
     finally:
-        alone.execute(sa.text(f"DROP TABLE IF EXISTS {scratch}.{_name(name)} SYNC"))
+        alone.execute(sa.text(f"DROP TABLE IF EXISTS {scratch}.{quoted(name)} SYNC"))
     return None
 
 

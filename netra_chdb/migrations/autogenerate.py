@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from alembic.autogenerate import comparators, renderers
+from alembic.operations import MigrateOperation
 
 from netra_chdb.dialect.description import describe_models
 from netra_chdb.migrations.alterations import alterations, creation
@@ -20,6 +21,7 @@ from netra_chdb.migrations.cluster_described import describe_database, on_this_s
 from netra_chdb.migrations.definitions import DefineTable
 from netra_chdb.migrations.dictionaries import MakeDictionary, ReplaceDictionary
 from netra_chdb.migrations.operations import AlterTable, ExchangeTables, Refuse
+from netra_chdb.migrations.scratch import drop_left_over
 from netra_chdb.migrations.version import OURS
 from netra_chdb.migrations.views import MakeView, ReplaceView
 
@@ -59,6 +61,7 @@ def _compare(autogen_context: Any, upgrade_ops: Any, schemas: Any) -> None:
 
 def _find_changes(autogen_context: Any, upgrade_ops: Any, database: str) -> None:
     connection: sa.Connection = autogen_context.connection
+    drop_left_over(connection)
     wanted = {
         one.name: one
         for one in describe_models(connection, autogen_context.metadata).values()
@@ -70,18 +73,28 @@ def _find_changes(autogen_context: Any, upgrade_ops: Any, database: str) -> None
     gone = sorted((one for name, one in found.items() if name not in wanted), key=lambda one: -_ORDER[one.kind])
     operations = [creation(one, connection, create=False) for one in gone if one.kind.endswith("view")]
     operations += [creation(one, connection) for one in new if not one.kind.endswith("view")]
+    drops: list[MigrateOperation] = []
     scratch = f"compare_{uuid.uuid4().hex}"
     connection.execute(sa.schema.CreateSchema(scratch))
     try:
         for name in sorted(both, key=lambda name: _ORDER[wanted[name].kind]):
-            operations += alterations(wanted[name], found[name], connection, scratch)
+            changes = list(alterations(wanted[name], found[name], connection, scratch))
+            last = next((place for place, change in enumerate(changes) if _drops_a_column(change)), len(changes))
+            operations += changes[:last]
+            drops += changes[last:]
     finally:
         connection.execute(sa.schema.DropSchema(scratch))
+    # A view reads the columns that it is going to read no more, until its query is another one.
+    operations += drops
     operations += [creation(one, connection) for one in new if one.kind.endswith("view")]
     operations += [creation(one, connection, create=False) for one in gone if not one.kind.endswith("view")]
     for operation in operations:
         _log.info("%s: %s", database, " ".join(map(str, operation.to_diff_tuple())))
     upgrade_ops.ops.extend(operations)
+
+
+def _drops_a_column(operation: MigrateOperation) -> bool:
+    return isinstance(operation, AlterTable) and operation.changes[0].startswith("DROP COLUMN ")
 
 
 def _call(function: str, *arguments: Any, **options: Any) -> str:

@@ -11,11 +11,14 @@ import enum
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
-__all__ = ["Evidence", "Verdict", "adds_rows", "bare", "is_put_off", "mutates", "names_in", "number_of"]
+from netra_chdb.dialect.create_query import read_create_query
+
+__all__ = ["Evidence", "Verdict", "adds_rows", "bare", "is_of", "is_put_off", "mutates", "names_in", "number_of"]
 
 _NAME: Final = re.compile(r"`((?:[^`\\]|\\.|``)+)`|\"((?:[^\"\\]|\\.)+)\"|(\w+)")
 _TRIVIA: Final = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
@@ -36,6 +39,7 @@ _MUTATES: Final = re.compile(
     r"\s*DELETE\s+FROM\b|\s*ALTER\s.*?\b(?:UPDATE|DELETE|MATERIALIZE|CLEAR|MODIFY|DROP|RENAME|APPLY)\b",
     re.IGNORECASE | re.DOTALL,
 )
+_MODIFIES_A_COLUMN: Final = re.compile(r"\s*ALTER\s.*?\bMODIFY\s+COLUMN\b", re.IGNORECASE | re.DOTALL)
 _PUT_OFF: Final = re.compile(r"\s*ALTER\s.*?\b(?:UPDATE|DELETE|MATERIALIZE|CLEAR)\b", re.IGNORECASE | re.DOTALL)
 
 
@@ -79,12 +83,23 @@ class Evidence:
         objects: a digest of the definition of each table and view.
         mutations: the number of each table's last mutation.
         blocks: the number of blocks ever written to each table, if the statement adds rows.
+        columns: the columns of each table that the statement modifies, as they were.
+        stuck: the host, table and id of the statement's mutation that was seen failing; empty if none was.
     """
 
-    def __init__(self, objects: dict[str, str], mutations: dict[str, int], blocks: dict[str, int]) -> None:
+    def __init__(
+        self,
+        objects: dict[str, str],
+        mutations: dict[str, int],
+        blocks: dict[str, int],
+        columns: dict[str, dict[str, str]] | None = None,
+        stuck: Sequence[str] = (),
+    ) -> None:
         self.objects = objects
         self.mutations = mutations
         self.blocks = blocks
+        self.columns = columns or {}
+        self.stuck = tuple(stuck)
 
     @classmethod
     def gather(cls, connection: sa.Connection, database: str, statement: str) -> Self:
@@ -96,13 +111,19 @@ class Evidence:
 
         modern = tuple(connection.dialect.server_version_info or ()) > (21,)
         identity = "toString(uuid)" if modern else "''"
+        definitions = rows(
+            f"SELECT name, {identity}, create_table_query FROM system.tables "  # noqa: S608
+            "WHERE database = :database AND name IN :names"
+        )
         objects = {
             name: hashlib.sha256(f"{uuid} {definition}".encode()).hexdigest()[:16]
-            for name, uuid, definition in rows(
-                f"SELECT name, {identity}, create_table_query FROM system.tables "  # noqa: S608
-                "WHERE database = :database AND name IN :names"
-            )
+            for name, uuid, definition in definitions
         }
+        columns: dict[str, dict[str, str]] = {}
+        if _MODIFIES_A_COLUMN.match(bare(statement)):
+            for name, _, definition in definitions:
+                texts = read_create_query(definition).columns
+                columns[name] = {column: text for column, text in texts.items() if column in asked["names"]}
         mutations: dict[str, int] = {}
         if mutates(statement):
             for table, mutation in rows(
@@ -118,11 +139,11 @@ class Evidence:
                     "WHERE database = :database AND table IN :names GROUP BY table, partition) GROUP BY table"
                 )
             }
-        return cls(objects, mutations, blocks)
+        return cls(objects, mutations, blocks, columns)
 
     def dump(self) -> str:
         """Return it as text, for the journal."""
-        return json.dumps([self.objects, self.mutations, self.blocks], sort_keys=True)
+        return json.dumps([self.objects, self.mutations, self.blocks, self.columns, self.stuck], sort_keys=True)
 
     @classmethod
     def load(cls, text: str) -> Self:
@@ -137,7 +158,7 @@ class Evidence:
             return Verdict.UNKNOWN  # the table is there; whether all of its rows are, nobody can say
         if _DEFINES.match(text) and now.objects != self.objects:
             return Verdict.DONE
-        if self._mutated(connection, database, text, now):
+        if self.mutated(connection, database, text):
             return Verdict.DONE
         if repeatable or _REPEATABLE.match(text):
             return Verdict.NOT_DONE
@@ -145,9 +166,10 @@ class Evidence:
             return Verdict.NOT_DONE if now.blocks == self.blocks else Verdict.UNKNOWN
         return Verdict.NOT_DONE if _DEFINES.match(text) or _MUTATES.match(text) else Verdict.UNKNOWN
 
-    def _mutated(self, connection: sa.Connection, database: str, text: str, now: Evidence) -> bool:
+    def mutated(self, connection: sa.Connection, database: str, statement: str) -> bool:
         """Whether a mutation began since that is this statement, and not an application's DELETE."""
-        for table, number in now.mutations.items():
+        text = bare(statement)
+        for table, number in type(self).gather(connection, database, statement).mutations.items():
             if number <= self.mutations.get(table, 0):
                 continue
             rows = connection.execute(
@@ -157,10 +179,14 @@ class Evidence:
                 {"database": database, "name": table},
             )
             for mutation, command in rows:
-                kind = re.sub(r"^\W*(\w+).*", r"\1", command, flags=re.DOTALL).upper()
-                if number_of(mutation) > self.mutations.get(table, 0) and kind in text.upper():
+                if number_of(mutation) > self.mutations.get(table, 0) and is_of(command, text):
                     return True
         return False
+
+
+def is_of(command: str, statement: str) -> bool:
+    """Whether a mutation's command may be what ``statement`` began."""
+    return re.sub(r"^\W*(\w+).*", r"\1", command, flags=re.DOTALL).upper() in statement.upper()
 
 
 def number_of(mutation: str) -> int:

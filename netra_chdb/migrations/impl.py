@@ -19,6 +19,7 @@ from netra_chdb.migrations.cluster_hosts import Hosts
 from netra_chdb.migrations.columns import column_changes
 from netra_chdb.migrations.evidence import is_put_off, mutates
 from netra_chdb.migrations.journal import Journal, digest_of
+from netra_chdb.migrations.losses import Losses
 from netra_chdb.migrations.plan import Collected, refuse_destructive
 from netra_chdb.migrations.version import VersionChange, VersionTable
 
@@ -92,7 +93,8 @@ class ClickHouseImpl(DefaultImpl):
                 again = partial(hosts.repeated, self.connection, repeated, repeat)
         if journal is None or journal.attempt is None or self.connection is None:
             return execute()
-        refuse_destructive(journal.options, journal.database, [text])
+        losses = Losses(self.connection, journal.database)
+        refuse_destructive(journal.options, journal.database, [text], losses)
         detail = digest_of((multiparams, dict(params))) if multiparams or params else ""
         return journal.run(self.connection, text, execute, detail=detail, repeatable=repeatable, again=again)
 

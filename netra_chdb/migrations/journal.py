@@ -23,14 +23,16 @@ import sqlalchemy as sa
 from netra_chdb.dialect import ReplacingMergeTree, types
 from netra_chdb.errors import Outcome, SchemaMismatch, classify, code_of
 from netra_chdb.migrations.cluster_hosts import Hosts
-from netra_chdb.migrations.evidence import Evidence, Verdict, adds_rows
+from netra_chdb.migrations.evidence import Evidence, Verdict, adds_rows, is_of
 from netra_chdb.migrations.options import Options
-from netra_chdb.migrations.waiting import wait_for_mutations, wait_for_statements
+from netra_chdb.migrations.stuck import is_behind, judge, put_back, way_out
+from netra_chdb.migrations.waiting import MutationFails, wait_for_mutations, wait_for_statements
 
 __all__ = ["TABLE", "Attempt", "Journal", "digest_of"]
 
 TABLE: Final = "alembic_journal"
-_STARTED, _FAILED, _DONE = "started", "failed", "done"
+# Of a statement that is stuck the mutation fails, or was killed.
+_STARTED, _FAILED, _STUCK, _DONE = "started", "failed", "stuck", "done"
 _SHOWN: Final = 120
 # The one error of DDL that went further than being refused: a mutation that waits began, and fails.
 _UNFINISHED: Final = 341
@@ -44,7 +46,7 @@ class Entry:
     """What is known of one statement.
 
     Attributes:
-        state: ``"started"``, ``"failed"`` or ``"done"``.
+        state: ``"started"``, ``"failed"``, ``"stuck"`` or ``"done"``.
         statement: its text.
         evidence: what the server held before it.
         written: how often the entry was written; the last one counts.
@@ -238,6 +240,10 @@ class Journal:
             with self._executing():
                 result = execute()
         except sa.exc.DBAPIError as error:
+            if code_of(error) == _UNFINISHED:
+                self._wait(connection, step, text, statement, evidence)  # says why, if it is there and fails
+                if not evidence.mutated(connection, self.database, statement):
+                    self._write(connection, step, _STUCK, text, evidence.dump())  # killed while it ran
             refused = code_of(error) not in (None, _UNFINISHED) or classify(error) is Outcome.REJECTED
             if self._hosts is not None:
                 # One host has refused it; others may have carried it out.
@@ -276,6 +282,11 @@ class Journal:
         old = _without_digest(entry.statement)
         evidence = Evidence.load(entry.evidence)
         verdict = evidence.judge(connection, self.database, old, repeatable=repeatable)
+        if entry.state == _STUCK or (verdict is Verdict.DONE and evidence.columns):
+            self._wait(connection, step, entry.statement, old, evidence)
+        if entry.state == _STUCK or (verdict is Verdict.DONE and is_behind(connection, self.database, evidence)):
+            what = f"statement {step} of {self.attempt}, “{_short(old)}”"
+            verdict = judge(connection, self.database, what, old, evidence, self._cluster, self.options.step)
         if self._hosts is not None and adds_rows(old) and not repeatable:
             verdict = Verdict.UNKNOWN  # rows go to other hosts, of whose blocks this one knows nothing
         if verdict is Verdict.UNKNOWN and self.options.step is not None:
@@ -297,10 +308,27 @@ class Journal:
         return True
 
     def _finish(self, connection: sa.Connection, step: int, text: str, statement: str, evidence: Evidence) -> None:
-        cluster = self._hosts.name if self._hosts is not None else None
-        seconds = self.options.wait_timeout
-        wait_for_mutations(connection, self.database, statement, evidence.mutations, seconds, cluster)
+        self._wait(connection, step, text, statement, evidence)
         self._write(connection, step, _DONE, text, evidence.dump())
+
+    def _wait(self, connection: sa.Connection, step: int, text: str, statement: str, evidence: Evidence) -> None:
+        seconds = self.options.wait_timeout
+        try:
+            wait_for_mutations(connection, self.database, statement, evidence.mutations, seconds, self._cluster)
+        except MutationFails as failing:
+            back = ""
+            if is_of(failing.command, statement):
+                evidence.stuck = (failing.host, failing.table, failing.mutation)
+                self._write(connection, step, _STUCK, text, evidence.dump())
+                back = put_back(connection, self.database, statement, evidence, self._cluster)
+            raise SchemaMismatch(
+                f"{self.database}: {self.attempt} stopped at its statement {step}, “{_short(statement)}”: {failing}. "
+                f"{way_out(self.database, failing, back, self._cluster)}"
+            ) from failing
+
+    @property
+    def _cluster(self) -> str | None:
+        return self._hosts.name if self._hosts is not None else None
 
     def _current(self) -> Attempt:
         if self.attempt is None:

@@ -78,7 +78,8 @@ class Lock:
 
     def _prepare(self, connection: sa.Connection) -> None:
         """Make the database where it is not there."""
-        connection.execute(sa.schema.CreateSchema(self._database, if_not_exists=True))
+        if not connection.dialect.has_schema(connection, self._database):
+            connection.execute(sa.schema.CreateSchema(self._database, if_not_exists=True))
 
     def _make(self, connection: sa.Connection, epoch: int) -> None:
         """Make the table of an epoch: of several who try, one succeeds."""

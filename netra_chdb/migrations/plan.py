@@ -5,6 +5,7 @@ Rendering a revision as SQL runs none of it. What has to be refused is refused w
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Iterable
@@ -14,13 +15,14 @@ import sqlalchemy as sa
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
-from netra_chdb.errors import NotReady, SchemaMismatch
+from netra_chdb.errors import ConfigError, NotReady, SchemaMismatch
 from netra_chdb.migrations.cluster import NO_ROWS
 from netra_chdb.migrations.cluster_hosts import Hosts
 from netra_chdb.migrations.evidence import bare
+from netra_chdb.migrations.losses import Losses
 from netra_chdb.migrations.options import Options
 
-__all__ = ["Collected", "announce", "is_destructive", "refuse_destructive"]
+__all__ = ["Collected", "announce", "check_signature", "is_destructive", "refuse_destructive"]
 
 #: The statements of one revision, as SQL.
 Collected = list[str]
@@ -41,7 +43,7 @@ def is_destructive(statement: str) -> bool:
     return bool(_DESTRUCTIVE.match(re.sub(r"'(?:[^'\\]|\\.|'')*'", "''", bare(statement))))
 
 
-def refuse_destructive(options: Options, database: str, statements: Iterable[str]) -> None:
+def refuse_destructive(options: Options, database: str, statements: Iterable[str], losses: Losses) -> None:
     """Raise for the statements that lose something, unless the run was asked for with that in mind.
 
     Raises:
@@ -49,7 +51,11 @@ def refuse_destructive(options: Options, database: str, statements: Iterable[str
     """
     if options.allow_destructive:
         return
-    lost = [" ".join(statement.split())[:120] for statement in statements if is_destructive(statement)]
+    lost: list[str] = []
+    for statement in statements:
+        shown = " ".join(statement.split())[:120]
+        narrowed = list(losses.find(statement))
+        lost += [shown] if is_destructive(statement) else narrowed
     if lost:
         shown = "; ".join(lost[:5]) + (f"; and {len(lost) - 5} more" if len(lost) > 5 else "")
         raise SchemaMismatch(
@@ -58,18 +64,38 @@ def refuse_destructive(options: Options, database: str, statements: Iterable[str
         )
 
 
+def check_signature(step: Any) -> None:
+    """Raise for a revision that does not take the database's name.
+
+    Raises:
+        ConfigError: with the signature that it needs.
+    """
+    function = step.migration_fn
+    try:
+        inspect.signature(function).bind(engine_name="")
+    except TypeError:
+        name = getattr(function, "__name__", "upgrade")
+        raise ConfigError(
+            f"revision {step.revision.revision}: its {name}() is called once for each database, with the database's "
+            f"name; write `def {name}(engine_name: str) -> None:` and return where it is another database's"
+        ) from None
+
+
 def announce(
     connection: sa.Connection, database: str, steps: Iterable[Any], options: Options, hosts: Hosts | None = None
 ) -> None:
     """Say what is going to happen, and refuse what must not.
 
     Raises:
+        ConfigError: a revision does not take the database's name.
         SchemaMismatch: a statement would lose data, and nobody allowed it.
         NotReady: a revision needs a newer server.
     """
+    losses = Losses(connection, database)
     for step in steps:
         if not hasattr(step, "revision"):
             continue
+        check_signature(step)
         module = step.revision.module
         needed = getattr(module, "requires_clickhouse", None)
         server = tuple(connection.dialect.server_version_info or ())
@@ -83,7 +109,7 @@ def announce(
         if collected is None:
             _log.info("%s: plan: %s %s", database, direction, step.revision.revision)
             continue
-        refuse_destructive(options, database, collected)
+        refuse_destructive(options, database, collected, losses)
         _log.info("%s: plan: %s %s, %d statements", database, direction, step.revision.revision, len(collected))
 
 

@@ -7,7 +7,6 @@ the one to migrate may not exist yet.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,12 +17,13 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import event
 
 import netra_chdb.migrations.views  # noqa: F401  # registers what revisions call as op.something()
 from netra_chdb.dialect.sql_text import returns_rows
 from netra_chdb.engine import create_engine
-from netra_chdb.errors import ConfigError, SchemaMismatch
+from netra_chdb.errors import ConfigError, NetraError, SchemaMismatch
 from netra_chdb.migrations import impl, plan
 from netra_chdb.migrations.autogenerate import comparing
 from netra_chdb.migrations.cluster_hosts import Hosts
@@ -31,6 +31,7 @@ from netra_chdb.migrations.cluster_lock import ClusterLock
 from netra_chdb.migrations.journal import Attempt, Journal
 from netra_chdb.migrations.lock import Lock
 from netra_chdb.migrations.options import Options
+from netra_chdb.migrations.turns import Turns
 from netra_chdb.migrations.version import OURS, Versions, verbatim
 from netra_chdb.migrations.waiting import mark
 from netra_chdb.models import analytics, traces
@@ -44,7 +45,7 @@ DATABASES: Final[dict[str, sa.MetaData]] = {
 }
 
 # Alembic's context is the module's own: two migrations in one process take turns.
-_one_at_a_time: Final = threading.Lock()
+_one_at_a_time: Final = Turns()
 _log = logging.getLogger("alembic.netra_chdb")
 
 
@@ -121,7 +122,19 @@ def run_env(context: Any) -> None:
 
     Args:
         context: Alembic's ``context`` module, inside a run of a command.
+
+    Raises:
+        alembic.util.CommandError: for our own errors, on the command line: Alembic prints it as one sentence.
     """
+    try:
+        _run_all(context)
+    except NetraError as error:
+        if context.config.cmd_opts is None:  # called by code, which has to know the one from the other
+            raise
+        raise CommandError(str(error)) from error
+
+
+def _run_all(context: Any) -> None:
     attributes = context.config.attributes
     all_databases: dict[str, sa.MetaData] = attributes.get("databases") or DATABASES
     options: Options = attributes.get("options") or Options.read(context.get_x_argument(as_dictionary=True))
@@ -201,7 +214,10 @@ class _Run:
 
         def work(revisions: Any, ctx: Any) -> Iterator[Any]:
             heads.append(set(revisions))
-            yield from self.work(revisions, ctx)
+            for step in self.work(revisions, ctx):
+                if hasattr(step, "revision"):
+                    plan.check_signature(step)
+                yield step
 
         self._configure(url=self.engine.url, literal_binds=True, on_version_apply=())
         migration = self._configure(url=self.engine.url, literal_binds=True, on_version_apply=(write,), fn=work)
@@ -240,10 +256,11 @@ class _Run:
             yield lock.check
 
     def _migrate(self, connection: sa.Connection, journal: Journal) -> str:
-        if self.hosts is None:
-            connection.execute(sa.schema.CreateSchema(self.database, if_not_exists=True))
-        else:
+        if self.hosts is not None:
             self.hosts.bind(connection)
+        elif not connection.dialect.has_schema(connection, self.database):
+            # Of one that is there the right to create it is not asked.
+            connection.execute(sa.schema.CreateSchema(self.database, if_not_exists=True))
         self.versions.ensure(connection)
         journal.ensure(connection)
         before = self.versions.heads(connection)

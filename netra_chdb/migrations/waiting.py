@@ -12,7 +12,7 @@ from netra_chdb.dialect.literals import quote
 from netra_chdb.errors import NotReady, SchemaMismatch
 from netra_chdb.migrations.evidence import mutates, names_in, number_of
 
-__all__ = ["Patience", "mark", "wait_for_mutations", "wait_for_statements"]
+__all__ = ["MutationFails", "Patience", "mark", "on_hosts", "wait_for_mutations", "wait_for_statements"]
 
 _log = logging.getLogger("alembic.netra_chdb")
 _TELL_EVERY: Final = 5.0
@@ -21,6 +21,21 @@ _TELL_EVERY: Final = 5.0
 def mark(database: str) -> str:
     """Return the comment that statements of a migration begin with, so that the next one finds them running."""
     return f"/* alembic {database.replace('*/', '')} */ "
+
+
+class MutationFails(SchemaMismatch):
+    """A mutation cannot succeed.
+
+    Attributes:
+        host: where it fails; empty for the one server.
+        table: the table's name.
+        mutation: its id.
+        command: what it does.
+    """
+
+    def __init__(self, database: str, host: str, table: str, mutation: str, command: str, reason: str) -> None:
+        super().__init__(f"the mutation {mutation} of {database}.{table} ({command}) fails: {reason}")
+        self.host, self.table, self.mutation, self.command = host, table, mutation, command
 
 
 class Patience:
@@ -59,6 +74,15 @@ def wait_for_statements(connection: sa.Connection, database: str, seconds: float
         patience.wait(f"a statement of an earlier run: {statement[:100]}")
 
 
+def on_hosts(cluster: str | None) -> tuple[str, str]:
+    """Return what tells a host in ``system.mutations``, and that table: the server's, or those of all hosts."""
+    return (
+        ("''", "system.mutations")
+        if cluster is None
+        else ("hostName()", f"cluster({quote(cluster)}, system.mutations)")
+    )
+
+
 def wait_for_mutations(
     connection: sa.Connection,
     database: str,
@@ -73,28 +97,25 @@ def wait_for_mutations(
 
     Raises:
         NotReady: one is unfinished after ``seconds``.
-        SchemaMismatch: one cannot succeed; the message has the server's reason and the way out.
+        MutationFails: one cannot succeed; the message has the server's reason.
     """
     if not mutates(statement):
         return
     asked = {"database": database, "names": tuple(names_in(statement))}
     modern = tuple(connection.dialect.server_version_info or ()) > (20,)
     reason = "latest_fail_reason" if modern else "''"
-    mutations = "system.mutations" if cluster is None else f"cluster({quote(cluster)}, system.mutations)"
+    host, mutations = on_hosts(cluster)
     since = since if cluster is None else {}
     question = sa.text(
-        f"SELECT table, mutation_id, command, parts_to_do, {reason} FROM {mutations} "  # noqa: S608
+        f"SELECT table, mutation_id, command, parts_to_do, {reason}, {host} FROM {mutations} "  # noqa: S608
         "WHERE database = :database AND table IN :names AND is_done = 0"
     )
     patience = Patience(database, seconds)
     while unfinished := [
         row for row in connection.execute(question, asked) if number_of(row[1]) > since.get(row[0], -bool(cluster))
     ]:
-        for table, mutation, command, _, failure in unfinished:
+        for table, mutation, command, _, failure, where in unfinished:
             if failure:
-                raise SchemaMismatch(
-                    f"the mutation {mutation} of {database}.{table} ({command}) fails: {failure}. End it with KILL "
-                    f"MUTATION WHERE mutation_id = '{mutation}', mend the revision, and run it again"
-                )
-        table, _, command, parts, _ = unfinished[0]
+                raise MutationFails(database, where, table, mutation, command, failure)
+        table, _, command, parts, *_ = unfinished[0]
         patience.wait(f"{command} on {table}, {parts} parts to do")

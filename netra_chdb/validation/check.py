@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from netra_chdb.config import Config
 from netra_chdb.engine import create_engine
 from netra_chdb.validation import network, server, surroundings
-from netra_chdb.validation.diagnosis import Diagnosis, Step, diagnose, told
+from netra_chdb.validation.diagnosis import EMBEDDED, Diagnosis, Step, diagnose, told
 from netra_chdb.validation.result import Finding, Report, Result, bad, good, skipped
+from netra_chdb.validation.rights import not_shown
 
 __all__ = ["Checks", "connected_engine", "validate"]
 
@@ -60,6 +61,8 @@ class Checks:
 
 def _explained(error: Exception, where: str) -> Finding:
     try:
+        if (unseen := not_shown(error)) is not None:
+            return unseen
         diagnosis = diagnose(error, where or "this machine")
         return bad(diagnosis.evidence, diagnosis.recommendation)
     except Exception:
@@ -118,7 +121,7 @@ def _look_at_server(checks: Checks, config: Config, engine: sa.Engine) -> None:
             checks.add(name, skipped(reason))
         return
     url = config.sqlalchemy_url
-    where = f"{url.host}:{url.port}" if url.host else "the embedded engine"
+    where = f"{url.host}:{url.port}" if url.host else EMBEDDED
     began = time.monotonic()
     try:
         with engine.connect() as connection:

@@ -11,7 +11,7 @@ from netra_chdb.config import Config
 from netra_chdb.migrations.cluster_described import on_this_server
 from netra_chdb.validation import rows, schema
 from netra_chdb.validation.check import Checks, connected_engine
-from netra_chdb.validation.diagnosis import diagnose
+from netra_chdb.validation.diagnosis import EMBEDDED, diagnose
 from netra_chdb.validation.result import Finding, Report, bad, good, skipped
 
 __all__ = ["consistency"]
@@ -29,7 +29,7 @@ def consistency(config: Config, engine: sa.Engine | None = None) -> Report:
     """
     checks = Checks(config)
     url = config.sqlalchemy_url
-    where = f"{url.host}:{url.port}" if url.host else "the embedded engine"
+    where = f"{url.host}:{url.port}" if url.host else EMBEDDED
     try:
         own = engine if engine is not None else connected_engine(config)
     except Exception as error:

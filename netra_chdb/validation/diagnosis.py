@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from sqlalchemy import exc as sa_exc
 
 from netra_chdb.errors import BreakerOpen, NetraError, Outcome, classify, code_of
 
-__all__ = ["Diagnosis", "Step", "certificate", "diagnose", "told"]
+__all__ = ["EMBEDDED", "Diagnosis", "Step", "certificate", "diagnose", "told"]
+
+#: Where the server is when there is none.
+EMBEDDED: Final = "the embedded engine"
 
 
 class Step(enum.IntEnum):
@@ -45,6 +49,11 @@ class Diagnosis:
 
 _PASSWORD: Final = frozenset({192, 193, 194, 195, 516})
 _RIGHT: Final = frozenset({164, 497})
+#: The databases in which something is tried, and what is done there.
+_SCRATCH: Final = re.compile(r"\b(compare|probe)_[0-9a-f]{32}\b")
+_SCRATCH_RIGHTS: Final = (
+    "CREATE DATABASE, DROP DATABASE, CREATE TABLE, CREATE VIEW, ALTER, DROP TABLE, DROP VIEW, SELECT, INSERT"
+)
 _NO_DATABASE: Final = 81
 _NO_TABLE: Final = 60
 _STATEMENTS: Final = {
@@ -150,7 +159,31 @@ def diagnose(error: BaseException, where: str) -> Diagnosis:
             "start ClickHouse, or correct CLICKHOUSE_PORT; a server that is starting listens in a while",
             passes=True,
         )
+    if where == EMBEDDED and (found := _of_directory(error, chain)) is not None:
+        return found
     return _of_text(error, chain, where)
+
+
+def _of_directory(error: BaseException, chain: list[BaseException]) -> Diagnosis | None:
+    text = told(error)
+    for each in chain:
+        if isinstance(each, OSError) and each.filename is not None:
+            return Diagnosis(
+                Step.HANDSHAKE,
+                f"{EMBEDDED} cannot use the directory {each.filename}: {each.strerror}",
+                "correct CLICKHOUSE_PATH (or the URL): it names a directory that this user may make and write to",
+                passes=False,
+            )
+    if "already initialized with path" in text:
+        advice = "a process has one: name the same directory everywhere in it, by CLICKHOUSE_PATH or the URL"
+    elif "is another process using it" in text:
+        advice = (
+            "end the other process that has the directory open, or name another one by CLICKHOUSE_PATH (or the URL); "
+            "a server (CLICKHOUSE_URL) serves several processes"
+        )
+    else:
+        return None
+    return Diagnosis(Step.HANDSHAKE, text, advice, passes=False)
 
 
 def _of_code(code: int, error: BaseException, where: str) -> Diagnosis:
@@ -160,6 +193,12 @@ def _of_code(code: int, error: BaseException, where: str) -> Diagnosis:
         return Diagnosis(Step.AUTHENTICATION, evidence, recommendation, passes=False)
     if code in _RIGHT:
         recommendation = "GRANT what the message names to the user, or use a user who may"
+        if scratch := _SCRATCH.search(evidence):
+            # Its name is another one each time.
+            recommendation = (
+                f"GRANT {_SCRATCH_RIGHTS} ON {scratch[1]}_*.* to the user (before ClickHouse 24.10: ON *.*), and TABLE "
+                "ENGINE ON * where the server asks for that, or use a user who may"
+            )
         return Diagnosis(Step.STATEMENT, evidence, recommendation, passes=False)
     passes = classify(error) is not Outcome.PERMANENT
     recommendation = _STATEMENTS.get(code, "see the server's log")

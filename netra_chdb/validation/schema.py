@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,19 +10,18 @@ from sqlalchemy import exc as sa_exc
 
 from netra_chdb import migrations
 from netra_chdb.dialect.description import Description, Difference, describe_models, differences
-from netra_chdb.migrations.alterations import alterations
+from netra_chdb.errors import code_of
 from netra_chdb.migrations.cluster_described import describe_database
-from netra_chdb.migrations.operations import AlterTable, Refuse
+from netra_chdb.migrations.scratch import drop_left_over
 from netra_chdb.migrations.version import OURS
-from netra_chdb.validation.diagnosis import Step, diagnose
+from netra_chdb.validation.advice import advised, is_extra
 from netra_chdb.validation.result import Finding, bad, odd
 
-__all__ = ["compare_with_models"]
+__all__ = ["compare_with_models", "detached"]
 
 _SHOWN: Final = 200
-#: What a table may have more of: rows are written and read as before.
-_HARMLESS: Final = frozenset({"column", "index", "projection"})
-_BY_HAND: Final = "`alembic revision --autogenerate` writes the change"
+#: A server that has no such table, or does not show it to this user.
+_UNTOLD: Final = frozenset({60, 497})
 
 
 def compare_with_models(connection: sa.Connection, database: str) -> Iterator[tuple[str, Finding]]:
@@ -33,13 +31,15 @@ def compare_with_models(connection: sa.Connection, database: str) -> Iterator[tu
         connection: to the server; it may create and drop databases.
         database: one of ours.
     """
+    drop_left_over(connection)
     prefix = f"{database}."
     metadata = migrations.DATABASES[database]
     wanted = {name: one for name, one in describe_models(connection, metadata).items() if one.name.startswith(prefix)}
     found = {one.name: one for name, one in describe_database(connection, database).items() if not OURS.fullmatch(name)}
+    aside = set() if wanted.keys() <= found.keys() else detached(connection, database)
     for name, model in wanted.items():
         if name not in found:
-            yield f"{model.kind} {name}", _missing(model)
+            yield f"{model.kind} {name}", _missing(model, aside)
         else:
             yield from _changed(connection, model, found[name])
     for name, other in found.items():
@@ -48,21 +48,36 @@ def compare_with_models(connection: sa.Connection, database: str) -> Iterator[tu
             yield f"{other.kind} {name}", odd(evidence, "drop it, or move it to another database, if nobody needs it")
 
 
-def _missing(model: Description) -> Finding:
-    advice = f"put it back with its CREATE statement from `alembic upgrade head --sql`: {model.kind} {model.name}"
+def detached(connection: sa.Connection, database: str) -> set[str]:
+    """Return the names of what was detached: it is there, and the server does not use it."""
+    try:
+        rows = connection.execute(
+            sa.text("SELECT table FROM system.detached_tables WHERE database = :database"), {"database": database}
+        )
+    except sa_exc.DBAPIError as error:
+        if code_of(error) not in _UNTOLD:
+            raise
+        return set()
+    return {str(name) for name in rows.scalars()}
+
+
+def _missing(model: Description, aside: set[str]) -> Finding:
+    later = ""
     if model.kind == "materialized view":
-        advice += "; rows that came in between are missing in its target: `INSERT INTO ... SELECT` them"
-    return bad(f"{model.name} is missing", advice)
+        later = "; rows that came in between are missing in its target: `INSERT INTO ... SELECT` them"
+    if model.name.partition(".")[2] in aside:
+        # Its name is taken: CREATE is refused, and would be another table without the rows.
+        return bad(f"{model.name} is detached, so that it is missing", f"ATTACH TABLE {model.name}{later}")
+    advice = f"put it back with its CREATE statement from `alembic upgrade head --sql`: {model.kind} {model.name}"
+    return bad(f"{model.name} is missing", advice + later)
 
 
 def _changed(connection: sa.Connection, model: Description, other: Description) -> Iterator[tuple[str, Finding]]:
     different = list(differences(model, other))
     if not different:
         return
-    advice = _advice(connection, model, other)
-    for one in different:
-        extra = one.wanted is None and one.what in _HARMLESS
-        finding = odd(_words(one), f"if nobody needs it: {advice}") if extra else bad(_words(one), advice)
+    for one, advice in advised(connection, model, other, different):
+        finding = odd(_words(one), advice) if is_extra(one) else bad(_words(one), advice)
         yield f"{one.what} {model.name}{'.' if one.name else ''}{one.name}", finding
 
 
@@ -79,27 +94,3 @@ def _words(one: Difference) -> str:
         return f"{'...' if start else ''}{text[start:end]}{'...' if end < len(text) else ''}"
 
     return f"{one.table}: {f'{one.what} {one.name}'.strip()} is {near(found)}, the model has {near(wanted)}"
-
-
-def _advice(connection: sa.Connection, model: Description, other: Description) -> str:
-    """Say what makes the table what the model is; it was tried on a copy."""
-    scratch = f"compare_{uuid.uuid4().hex}"
-    connection.execute(sa.schema.CreateSchema(scratch))
-    try:
-        operations = list(alterations(model, other, connection, scratch))
-    except sa_exc.DBAPIError as error:
-        # A table that the server would not make today, as by an ALTER that it checks less than a CREATE. What else
-        # differs is to be told all the same.
-        found = diagnose(error, model.name)
-        if found.step is not Step.STATEMENT:
-            raise
-        return f"change it back by hand; a copy to try that on cannot be made: {found.evidence}"
-    finally:
-        connection.execute(sa.schema.DropSchema(scratch))
-    refused = [operation.reason for operation in operations if isinstance(operation, Refuse)]
-    if refused:
-        return "; ".join(refused)
-    changes = [change for operation in operations if isinstance(operation, AlterTable) for change in operation.changes]
-    if changes:
-        return f"ALTER TABLE {model.name} {', '.join(changes)}; {_BY_HAND} as well"
-    return f"{_BY_HAND}: {'; '.join(' '.join(map(str, operation.to_diff_tuple())) for operation in operations)}"

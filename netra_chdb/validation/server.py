@@ -7,21 +7,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy import exc as sa_exc
 
 from netra_chdb import migrations
-from netra_chdb.errors import code_of
 from netra_chdb.validation.result import Finding, bad, good, odd, skipped
+from netra_chdb.validation.rights import hidden, rights
 
 __all__ = ["LOOKS", "Look", "clock"]
 
 Look: TypeAlias = Callable[[sa.Connection], Finding]
 
-_SYNTAX: Final = 62
 _OLDEST: Final = (22, 8)
-#: What the application needs, and what only migrations do.
-_RIGHTS: Final = ("SELECT", "INSERT")
-_MIGRATES: Final = ("CREATE TABLE", "ALTER TABLE")
 _DATABASES: Final = tuple(migrations.DATABASES)
 _OURS: Final = f"database IN ({', '.join(map(repr, _DATABASES))})"
 _CLOCK_ODD: Final = 2.0
@@ -43,49 +38,6 @@ def _version(connection: sa.Connection) -> Finding:
         oldest = ".".join(map(str, _OLDEST))
         return bad(f"ClickHouse {text}", f"upgrade ClickHouse: the tables need {oldest} or newer")
     return good(f"ClickHouse {text}")
-
-
-def _is_granted(connection: sa.Connection, sql: str) -> bool:
-    line: Any = connection.connection.driver_connection
-    client = getattr(line, "client", None)
-    if client is None:
-        return bool(connection.exec_driver_sql(sql).scalar())
-    # clickhouse-connect asks for a FORMAT behind each query, which this statement does not take.
-    try:
-        return int(client.command(sql)) == 1
-    except connection.dialect.loaded_dbapi.Error as error:
-        raise sa_exc.DBAPIError.instance(sql, None, error, connection.dialect.loaded_dbapi.Error) from error
-
-
-def _rights(connection: sa.Connection) -> Finding:
-    if connection.dialect.driver == "chdb":
-        return skipped("the embedded engine has no users")
-    # What a profile forbids, no GRANT gives.
-    readonly = _rows(connection, "SELECT toUInt64(value) FROM system.settings WHERE name = 'readonly'")[0][0]
-    user = connection.exec_driver_sql("SELECT currentUser()").scalar()
-    if readonly:
-        return bad(
-            f"user {user} has the setting readonly = {readonly}: it may only read",
-            f"give {user} a profile without readonly, or use another user",
-        )
-    missing: list[str] = []
-    for database in _DATABASES:
-        for right in (*_RIGHTS, *_MIGRATES):
-            try:
-                granted = _is_granted(connection, f"CHECK GRANT {right} ON {database}.*")
-            except sa_exc.DBAPIError as error:
-                if code_of(error) != _SYNTAX:
-                    raise
-                return skipped("this server cannot be asked what a user may: it is older than CHECK GRANT")
-            if not granted:
-                missing.append(f"{right} ON {database}.*")
-    if missing:
-        evidence = f"user {user} lacks {', '.join(missing)}"
-        advice = f"as an administrator: {'; '.join(f'GRANT {right} TO {user}' for right in missing)}"
-        if not any(lacked.startswith(_RIGHTS) for lacked in missing):
-            return odd(f"{evidence}: it may not migrate", f"let another user migrate (`netra-chdb init`); or {advice}")
-        return bad(evidence, advice)
-    return good(f"user {user} may {', '.join((*_RIGHTS, *_MIGRATES))} in {' and '.join(_DATABASES)}")
 
 
 def clock(connection: sa.Connection, now: Callable[[], float] = time.time) -> Finding:
@@ -228,6 +180,8 @@ def _schema(connection: sa.Connection) -> Finding:
             f"{' and '.join(ahead)} at a revision that this version of the application does not have",
             "deploy the newer version, which has migrated it, or let that one `alembic downgrade` first",
         )
+    if behind and (unread := hidden(connection, behind)) is not None:
+        return unread
     if behind:
         return bad(f"{' and '.join(behind)} not at the newest revision", "run `netra-chdb init`")
     return good("both databases are at the newest revision")
@@ -235,7 +189,7 @@ def _schema(connection: sa.Connection) -> Finding:
 
 LOOKS: Final[dict[str, Look]] = {
     "server version": _version,
-    "privileges": _rights,
+    "privileges": rights,
     "clock": clock,
     "disk space": _disks,
     "parts": _parts,

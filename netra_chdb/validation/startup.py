@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeAlias
 
@@ -23,8 +24,10 @@ from netra_chdb.config import Config
 from netra_chdb.dialect.view import views
 from netra_chdb.engine import create_engine
 from netra_chdb.errors import MigrationLocked, NetraError, NotReady, SchemaMismatch
-from netra_chdb.validation.diagnosis import Diagnosis, Step, diagnose
+from netra_chdb.validation.diagnosis import EMBEDDED, Diagnosis, Step, diagnose
 from netra_chdb.validation.network import goes_through_proxy, reach
+from netra_chdb.validation.rights import hidden
+from netra_chdb.validation.schema import detached
 
 __all__ = ["Startup", "verify"]
 
@@ -53,6 +56,7 @@ class Startup:
         engine: the engine to use; by default one of its own, without a pool.
         on_wait: called each second with what is being waited for, from another thread.
         admit: called before each attempt; raises while ClickHouse must not be asked.
+        when_ready: called when all is there, before anybody who waits for it goes on.
     """
 
     def __init__(
@@ -64,19 +68,25 @@ class Startup:
         engine: sa.Engine | None = None,
         on_wait: Callable[[str], None] | None = None,
         admit: Callable[[], None] = lambda: None,
+        when_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._seconds = deadline
         self._migrate = migrate
         self._engine = engine
-        self._on_wait = on_wait
+        self._listeners = [] if on_wait is None else [on_wait]
         self._admit = admit
+        self._when_ready = when_ready
         self._began = time.monotonic()
         self._stop = threading.Event()
         self._done = threading.Event()
+        self._why_stopped = ""
+        #: How it ended: without an exception when everything is there.
+        self.outcome: Future[None] = Future()
+        self.outcome.set_running_or_notify_cancel()  # one who waits and is cancelled does not end it for the others
         self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
         url = config.sqlalchemy_url
-        self._where = f"{url.host}:{url.port}" if url.port else str(url.host or "the embedded engine")
+        self._where = f"{url.host}:{url.port}" if url.port else str(url.host or EMBEDDED)
         #: How often it was tried to connect.
         self.attempts = 0
         #: What it is doing, or waiting for.
@@ -104,9 +114,27 @@ class Startup:
         self._done.wait(timeout)
         return self.ready
 
-    def stop(self) -> None:
-        """End it, soon."""
-        self._stop.set()
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended, and nobody has stopped it."""
+        return self.phase == "starting" and not self._stop.is_set()
+
+    def listen(self, on_wait: Callable[[str], None] | None) -> None:
+        """Call one more listener each second with what is being waited for."""
+        if on_wait is not None and on_wait not in self._listeners:
+            self._listeners.append(on_wait)
+
+    def stop(self, why: str) -> None:
+        """End it, soon; who waits for it is told why. One that has ended stays as it is."""
+        if not self._stop.is_set():
+            self._why_stopped = why
+            self._stop.set()
+
+    def abandon(self) -> None:
+        """Say that what ran it is gone: who waits for it would wait for ever."""
+        if not self._done.is_set():
+            self.stop("its task was cancelled")
+            self._finish("stopped", _Stopped())
 
     # -- the work ---------------------------------------------------------------
 
@@ -114,63 +142,86 @@ class Startup:
         """Do it all, waiting up to the deadline.
 
         Raises:
-            NotReady: ClickHouse did not answer in time, or refused; the message says which, and what to do.
+            NotReady: ClickHouse did not answer in time, or refused, or the start was stopped; the message says which,
+                and what to do.
             SchemaMismatch: the schema is not the models'.
             MigrationLocked: another process migrated all the time.
         """
-        with self._ended():
+        self.attempt()
+        self.outcome.result()
+
+    def attempt(self) -> None:
+        """Do it all as :meth:`run` does; how it ended is in ``outcome`` alone."""
+
+        def work() -> None:
             while (error := self._tried()) is not None:
                 self._raise_if_final(error)
                 self._pause(self._next_pause())
 
-    def run_behind(self, when_ready: Callable[[], None]) -> threading.Thread:
-        """Do it in a daemon thread, for as long as it takes: no failure is final, since somebody may mend it.
+        self._to_its_end(work)
 
-        Args:
-            when_ready: called when all is there.
-        """
+    def run_behind(self) -> None:
+        """Do it in a daemon thread, for as long as it takes: no failure is final, since somebody may mend it."""
 
         def work() -> None:
-            with self._ended():
-                said = ""
-                while (error := self._tried()) is not None:
-                    found = self._diagnosed(error)
-                    if not found.passes and found.evidence != said:
-                        said = found.evidence
-                        _LOG.error("ClickHouse is not ready: %s; %s", found.evidence, found.recommendation)
-                    self._pause(self._next_pause() if found.passes else _BACKGROUND_PAUSE)
-                when_ready()
+            said = ""
+            while (error := self._tried()) is not None:
+                found = self._diagnosed(error)
+                if not found.passes and found.evidence != said:
+                    said = found.evidence
+                    _LOG.error("ClickHouse is not ready: %s; %s", found.evidence, found.recommendation)
+                self._pause(self._next_pause() if found.passes else _BACKGROUND_PAUSE)
 
-        thread = threading.Thread(target=work, name="netra-chdb-startup", daemon=True)
-        thread.start()
-        return thread
+        self.in_thread(lambda: self._to_its_end(work))
 
-    @contextmanager
-    def _ended(self) -> Iterator[None]:
+    def in_thread(self, work: Callable[[], None]) -> None:
+        """Run ``work`` in a daemon thread."""
+        threading.Thread(target=work, name="netra-chdb-startup", daemon=True).start()
+
+    def _to_its_end(self, work: Callable[[], None]) -> None:
         teller = threading.Thread(target=self._tell, name="netra-chdb-startup-teller", daemon=True)
         teller.start()
         try:
-            yield
+            work()
+            if self._stop.is_set():
+                raise _Stopped
             self.phase, self.status, self.error = "ready", "ready", None
-        except _Stopped:
-            self.phase = "stopped"
-        except BaseException as error:
-            self.phase, self.error = "failed", error
-            raise
-        finally:
-            self._done.set()
-            teller.join()
-        if self.ready:
             waited = time.monotonic() - self._began
             _LOG.info("%s is ready after %.1f s and %d attempt(s) to connect", self._where, waited, self.attempts)
+            self._when_ready()
+            self._finish("ready", None)
+        except _Stopped as stopped:
+            self._finish("stopped", stopped)
+        except Exception as error:
+            self._finish("failed", error)
+        except BaseException as error:
+            # A key that was pressed, or a task that was cancelled: one caller's, not all who wait.
+            self.stop(f"it was interrupted by {type(error).__name__}")
+            self._finish("stopped", _Stopped())
+            raise
+        finally:
+            teller.join()
+
+    def _finish(self, phase: Phase, error: Exception | None) -> None:
+        self.phase = phase
+        if isinstance(error, _Stopped):
+            why = f"the start was stopped: {self._why_stopped}"
+            error = NotReady(f"{why}; it was at: {self.status}" if self.error is not None else why)
+        if error is not None:
+            self.error = error
+        self._done.set()
+        if error is None:
+            self.outcome.set_result(None)
+        else:
+            self.outcome.set_exception(error)
 
     def _tell(self) -> None:
         while not self._done.wait(_TELL_EVERY):
             text = f"waiting {time.monotonic() - self._began:.0f} s for ClickHouse: {self.status}"
             _LOG.info("%s", text)
-            if self._on_wait is not None:
+            for listener in self._listeners:
                 try:
-                    self._on_wait(text)
+                    listener(text)
                 except Exception:
                     _LOG.exception("on_wait failed")
 
@@ -221,6 +272,9 @@ class Startup:
             self.status = f"migrating {', '.join(behind)} (or waiting for another process that does)"
             migrations.upgrade(engine, lock_timeout=self._left())
         elif behind:
+            with self._asking(engine) as connection:
+                if (unread := hidden(connection, behind)) is not None:
+                    raise SchemaMismatch(f"{unread.evidence}; {unread.recommendation}")
             raise SchemaMismatch(
                 f"{', '.join(behind)} not at the newest revision, and migrate=False: run `netra-chdb init` or "
                 "`alembic upgrade head`"
@@ -295,6 +349,11 @@ def verify(engine: sa.Engine) -> None:
                 *engine.dialect.get_materialized_view_names(connection, schema=database),
             }
             if missing := sorted(wanted - there):
+                if aside := sorted(detached(connection, database).intersection(missing)):
+                    attach = "; ".join(f"ATTACH TABLE {database}.{name}" for name in aside)
+                    raise SchemaMismatch(
+                        f"{database} is at the newest revision, but {', '.join(aside)} is detached: {attach}"
+                    )
                 raise SchemaMismatch(
                     f"{database} is at the newest revision, but has no {', '.join(missing)}: somebody removed it. "
                     "Put it back as `alembic upgrade head --sql` prints it"

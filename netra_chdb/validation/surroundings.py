@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
 import shutil
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +65,13 @@ def spool(config: Config) -> Finding:
         return bad(f"{there} is no directory", "name another CLICKHOUSE_SPOOL_DIR")
     if not os.access(there, os.W_OK | os.X_OK):
         return bad(f"{there} cannot be written to by this user", "give this user the directory, or name another one")
+    try:
+        # As a look at the rights does not tell: file systems such as /proc keep nothing.
+        Path(tempfile.mkdtemp(dir=there)).rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            made = "written to" if there == directory else "made"
+            return bad(f"{where} cannot be {made}: {error.strerror}", "name another CLICKHOUSE_SPOOL_DIR")
     free = shutil.disk_usage(there).free
     if free < _ROOM:
         return bad(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import time
 import traceback
@@ -123,6 +124,43 @@ def test_actions_are_the_operators(make_data: Callable[..., DataAccess]) -> None
         assert site.post(f"{ROOT}/mode", {"mode": "degraded", "reason": "a\nb"}, **right).status == 422
         assert site.post(f"{ROOT}/mode", {"mode": "off"}, **right).status == 422
         assert data.mode == "normal"
+
+
+def test_a_body_that_cannot_be_quoted_is_refused_as_any_other(make_data: Callable[..., DataAccess]) -> None:
+    """JSON can say half of a surrogate pair, and UTF-8 cannot."""
+    data = make_data()
+    with served(application(data, operator=lambda: None)) as site:
+        for body in (
+            {"mode": "degraded", "reason": "\ud800"},
+            {"mode": "\ud800"},
+            {"mode": "degraded", "\ud800": 1},
+            {"mode": "degraded", "reason": ["\ud800"]},
+        ):
+            answer = site.post(f"{ROOT}/mode", body)
+            assert answer.status == 422
+            assert "\\ud800" in str(answer.json["detail"])
+    assert data.mode == "normal"
+
+
+def test_head_is_answered_as_get(make_data: Callable[..., DataAccess], line: Proxy) -> None:
+    line.hang()
+    data = make_data(port=line.port)
+    with served(application(data)) as site:
+        for path in [*READS, "/metrics", f"{ROOT}/ui"]:
+            connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+            connection.request("HEAD", path)
+            answer = connection.getresponse()
+            got = site.get(path)
+            assert (answer.status, answer.read()) == (got.status, b""), path
+            assert answer.getheader("content-type") == got.headers["content-type"]
+            connection.close()
+        assert site.get(f"{ROOT}/ready").status == 503
+        for path in [*ACTIONS, f"{ROOT}/stream"]:
+            connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+            connection.request("HEAD", path)
+            assert connection.getresponse().status == 405
+            connection.close()
+        assert site.post(f"{ROOT}/live").status == 405
 
 
 def test_200_requests_at_once_while_clickhouse_hangs(modern_server: ModernServer, line: Proxy, tmp_path: Path) -> None:

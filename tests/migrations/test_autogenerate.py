@@ -308,6 +308,58 @@ def test_what_cannot_be_changed_in_place_is_refused_with_the_way(base: Base, cha
         base.run([operation])
 
 
+SEVERAL: dict[str, Callable[[], dict[str, Any]]] = {
+    "a column and one computed from it dropped": lambda: {"without": ("value", "twice"), "items": ()},
+    "a column computed from a new one": lambda: {
+        "columns": {
+            "val": sa.Column("val", ch.Float64(), nullable=False),
+            "twice": sa.Column("twice", ch.Float64(), sa.Computed("val * 2"), nullable=False),
+        }
+    },
+    "new columns, the first computed from the second": lambda: {
+        "columns": {
+            "n1": sa.Column("n1", ch.Float64(), sa.Computed("n2 * 2"), nullable=False),
+            "n2": sa.Column("n2", ch.Float64(), nullable=False),
+        }
+    },
+    "column with a backtick": lambda: column("it`s \\ odd", ch.Float64(), server_default=sa.text("1.5")),
+    "ephemeral column in the middle": lambda: {
+        **column("new", ch.Int32(), clickhouse_ephemeral=True),
+        "order": ["id", "at", "new", *list(COLUMNS)[2:]],
+    },
+    "columns dropped, added and moved": lambda: {
+        "without": ("note", "kind"),
+        "columns": {
+            "new": sa.Column("new", ch.Int32(), nullable=False),
+            "more": sa.Column("more", ch.Int32(), nullable=False),
+        },
+        "order": ["id", "name", "new", "twice", "at", "more", "value"],
+    },
+    "a column that a view reads dropped": lambda: {"without": ("note",), "view": "SELECT id, at FROM {}.t"},
+    "a column that the TTL reads changed for a new one": lambda: {
+        "without": ("note",),
+        "columns": {"end": sa.Column("end", ch.DateTime("UTC"), nullable=False)},
+        "options": {"ttl": sa.text("end + toIntervalDay(9)")},
+    },
+}
+READS = "SELECT id, at FROM {}.t WHERE note != 'x'"
+
+
+@pytest.mark.parametrize("change", SEVERAL)
+def test_changes_that_depend_on_each_other(base: Base, change: str) -> None:
+    """Made in the one order that the server takes, and taken back in the other."""
+    base.database = base.make()
+    before: dict[str, Any] = {"view": READS} if "view reads" in change else {}
+    model(base.database, **before).create_all(base.connection)
+    wanted = model(base.database, **SEVERAL[change]())
+    script = base.script(wanted)
+    for operations, metadata in ((script.upgrade_ops, wanted), (script.downgrade_ops, model(base.database, **before))):
+        assert [op for op in operations.ops if "refuse" in op.to_diff_tuple()] == []
+        code = "if True:\n    " + render_python_code(operations)
+        exec(code, {"op": Operations(base.context), "sa": sa, "ch": ch})  # noqa: S102
+        assert base.differences(metadata) == []
+
+
 def test_a_view_that_gets_another_target_misses_no_row(base: Base) -> None:
     """A view is put in the place of the other, there and back; what arrives in between is in one target at least."""
     sent = 0

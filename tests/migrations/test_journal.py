@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import signal
+import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from netra_chdb import create_engine
+from netra_chdb.dialect.literals import quote
 from netra_chdb.errors import NotReady, SchemaMismatch
+from netra_chdb.migrations.evidence import Evidence
 from tests.migrations.conftest import DATABASE, Site
 from tests.migrations.worker import Worker
 from tests.servers import ModernServer, wait_for
@@ -161,12 +166,109 @@ def test_a_server_too_old_is_named_before_anything_runs(site: Site) -> None:
     assert "t" not in site.tables()
 
 
+def quoted(caught: pytest.ExceptionInfo[SchemaMismatch]) -> list[str]:
+    """The commands that a message names."""
+    return re.findall(r"`((?:KILL|ALTER)\b.*?)`(?=[,; ])", str(caught.value))
+
+
 def test_a_mutation_that_cannot_succeed_says_why(site: Site) -> None:
     site.history.add("a", create("t") + f'\nop.execute("INSERT INTO {DATABASE}.t VALUES (1)")')
     site.history.add("b", 'op.mutate("t", "DELETE WHERE throwIf(n = 1, \'not so\')", schema=database)')
     site.upgrade("a")
-    with pytest.raises(SchemaMismatch, match=r"the mutation .* fails: .*not so.*KILL MUTATION"):
+    for _ in range(2):
+        with pytest.raises(SchemaMismatch, match=r"the mutation .* fails: .*not so.*KILL MUTATION") as caught:
+            site.upgrade(allow_destructive=True)
+    (kill,) = quoted(caught)
+    site.server.query(kill)
+    site.history.last = "a"
+    site.history.add("b", 'op.mutate("t", "DELETE WHERE n = 1", schema=database)')
+    site.upgrade(allow_destructive=True)
+    assert site.heads() == ["b"]
+    assert site.server.query(f"SELECT count() FROM {DATABASE}.t") == "0"
+
+
+MODIFY = 'op.alter_table("t", "MODIFY COLUMN s UInt8 CODEC(NONE)", schema=database)'
+MEND = "op.mutate(\"t\", \"UPDATE s = '3' WHERE s = 'abc'\", schema=database)"
+
+
+@pytest.mark.parametrize("driver", ["chhttp", "chnative"])
+def test_the_way_out_of_a_mutation_that_cannot_succeed(site: Site, driver: str) -> None:
+    """The definition changed before the rows did: a mutation that was killed is not one that is through."""
+    site.engine = create_engine(sa.make_url(site.server.url(driver)))
+    table = f"CREATE TABLE {DATABASE}.t (n UInt8, s String CODEC(ZSTD(3)) COMMENT 'x') ENGINE = MergeTree ORDER BY n"
+    site.history.add("a", f'op.run_sql("{table}")\nop.run_sql("INSERT INTO {DATABASE}.t VALUES (1, \'abc\')")')
+    site.history.add("b", MODIFY)
+    site.upgrade("a")
+    definition = site.server.query(f"SHOW CREATE TABLE {DATABASE}.t")
+    for _ in range(2):
+        with pytest.raises(SchemaMismatch, match=r"upgrade b stopped .*MODIFY COLUMN.* fails: .*'abc'") as caught:
+            site.upgrade(allow_destructive=True)
+        kill, back = quoted(caught)
+    site.server.query(kill)
+    # Half of the way out: to go on would leave a table that nobody can read.
+    with pytest.raises(SchemaMismatch, match=r"was ended before it was through.*-x step=done") as caught:
         site.upgrade(allow_destructive=True)
+    assert quoted(caught) == [back]
+    assert site.heads() == ["a"]
+    site.server.query(back)
+    assert site.server.query(f"SHOW CREATE TABLE {DATABASE}.t") == definition
+    # Nothing was mended: it fails as before, and is not taken for done.
+    with pytest.raises(SchemaMismatch, match="fails: ") as caught:
+        site.upgrade(allow_destructive=True)
+    for command in quoted(caught):
+        site.server.query(command)
+    site.history.last = "a"
+    site.history.add("b", f"{MEND}\n{MODIFY}")
+    site.upgrade(allow_destructive=True)
+    assert site.heads() == ["b"]
+    assert site.server.query(f"SELECT n, s, toTypeName(s) FROM {DATABASE}.t") == "1\t3\tUInt8"
+    site.engine.dispose()
+
+
+def test_a_mutation_that_was_killed_unseen_is_not_done(site: Site) -> None:
+    """Its process died before it could say that the mutation fails, and somebody killed it before the next run."""
+    columns = "n UInt8, s String, e Enum8('a'), w UInt8"
+    site.history.add("a", f'op.run_sql("CREATE TABLE {DATABASE}.t ({columns}) ENGINE = MergeTree ORDER BY n")')
+    site.upgrade(allow_destructive=True)
+    site.server.query(f"INSERT INTO {DATABASE}.t VALUES (1, 'abc', 'a', 1)")
+    changes = {"b": "MODIFY COLUMN e Enum8('a', 'b')", "c": "MODIFY COLUMN w UInt16", "d": "MODIFY COLUMN s UInt8"}
+    for revision, change in changes.items():
+        site.history.add(revision, f'op.alter_table("t", "{change}", schema=database)')
+        with site.engine.connect() as connection:
+            evidence = Evidence.gather(connection, DATABASE, f"ALTER TABLE {DATABASE}.t {change}")
+            noted_before = site.server.query(f"SELECT max(change) FROM {DATABASE}.alembic_version_log")
+        site.server.query(
+            f"INSERT INTO {DATABASE}.alembic_journal SELECT {noted_before}, '{revision}', 'upgrade', 1, 1, 'started', "
+            f"{quote(f'ALTER TABLE {DATABASE}.t {change}')}, {quote(evidence.dump())}, 'somebody', now()"
+        )
+        with contextlib.suppress(urllib.error.HTTPError):
+            site.server.query(f"ALTER TABLE {DATABASE}.t {change}")
+        site.server.query(f"KILL MUTATION WHERE database = '{DATABASE}' AND NOT is_done")
+        if revision != "d":
+            site.upgrade(allow_destructive=True)
+            assert site.heads() == [revision]
+    with pytest.raises(SchemaMismatch, match="was ended before it was through") as caught:
+        site.upgrade(allow_destructive=True)
+    (back,) = quoted(caught)
+    site.server.query(back)
+    assert site.server.query(f"SELECT s FROM {DATABASE}.t") == "abc"
+
+
+def test_a_mutation_that_succeeds_after_all_is_done(site: Site) -> None:
+    """The server tries one that fails again and again, until what it lacks is there."""
+    where = f"throwIf(n IN {DATABASE}.not_yet, 'not yet') = 0"
+    rows = [f'op.run_sql("INSERT INTO {DATABASE}.{table} VALUES (1)")' for table in ("t", "not_yet")]
+    site.history.add("a", "\n".join([create("t", "not_yet"), *rows]))
+    site.history.add("b", f'op.mutate("t", "UPDATE m = m + 1 WHERE {where}", schema=database)')
+    site.upgrade("a")
+    site.server.query(f"ALTER TABLE {DATABASE}.t ADD COLUMN m UInt8")
+    with pytest.raises(SchemaMismatch, match=r"fails: .*not yet"):
+        site.upgrade()
+    site.server.query(f"TRUNCATE TABLE {DATABASE}.not_yet")
+    wait_for(lambda: site.server.query(f"SELECT m FROM {DATABASE}.t") == "1", "the mutation")
+    site.upgrade()
+    assert site.heads() == ["b"]
+    assert site.server.query(f"SELECT m FROM {DATABASE}.t") == "1"
 
 
 def test_plan_progress_and_summary(site: Site, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from netra_chdb import create_engine
 from netra_chdb.errors import MigrationLocked, NotReady
 from netra_chdb.migrations.lock import Lock
+from netra_chdb.migrations.waiting import mark
+from tests.conftest import started
 from tests.migrations.conftest import DATABASE, Site
 from tests.migrations.history import small
 from tests.migrations.worker import Worker
-from tests.servers import wait_for
+from tests.servers import ModernServer, wait_for
+
+
+class LoggedServer(ModernServer):
+    """A server that keeps ``system.query_log``."""
+
+    def _command(self) -> tuple[list[str], dict[str, str]]:
+        found = super()._command()
+        config = self.base / "home" / ".clickhouse-local" / "config.xml"
+        log = "<query_log><database>system</database><table>query_log</table></query_log>"
+        config.write_text(config.read_text().replace("</clickhouse>", f"{log}</clickhouse>"))
+        return found
+
+
+@pytest.fixture
+def logged_site(worker: Worker, tmp_path: Path) -> Iterator[Site]:
+    for server in started(LoggedServer(tmp_path / "server")):
+        engine = create_engine(sa.make_url(server.url("chhttp")))
+        yield Site(server, worker, engine, tmp_path / "history")
+        engine.dispose()
 
 
 def at_once(site: Site, number: int) -> list[dict[str, Any]]:
@@ -32,7 +57,8 @@ def at_once(site: Site, number: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("number", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_many_upgrades_at_once_run_each_statement_once(site: Site, number: int) -> None:
+def test_many_upgrades_at_once_run_each_statement_once(logged_site: Site, number: int) -> None:
+    site = logged_site
     small(site.history.path)
     done = at_once(site, number)
     assert [one["error"] for one in done] == [""] * number
@@ -41,6 +67,16 @@ def test_many_upgrades_at_once_run_each_statement_once(site: Site, number: int) 
     assert sum(any(statement.startswith("/*") for statement in one["seen"]) for one in done) == 1
     journal = f"SELECT count(), uniqExact((revision, step)) FROM {DATABASE}.alembic_journal WHERE state = 'done'"
     assert site.server.query(journal) == f"{len(ran)}\t{len(ran)}"
+    # The server's own account of it, of what it began and what it ended.
+    site.server.query("SYSTEM FLUSH LOGS")
+    for kind in ("QueryStart", "QueryFinish"):
+        logged = site.server.query(
+            "SELECT query FROM system.query_log "
+            f"WHERE type = '{kind}' AND startsWith(query, '{mark(DATABASE)}') FORMAT TSVRaw"
+        )
+        counts = {query: logged.count(query) for query in ran}
+        assert counts == dict.fromkeys(ran, 1)
+        assert logged.count(mark(DATABASE)) == len(ran)
     # Rows that were inserted once and changed once.
     assert site.server.query(f"SELECT count(), sum(n) FROM {DATABASE}.t") == "10\t55"
 

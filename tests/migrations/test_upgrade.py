@@ -15,6 +15,7 @@ import pytest
 
 from netra_chdb.migrations import DATABASES
 from tests.conftest import require
+from tests.migrations.history import History
 from tests.migrations.worker import ROOT, Worker
 
 DUMP = """
@@ -195,3 +196,37 @@ def test_a_table_in_the_way_is_named_with_the_way_out(deploy: Deploy) -> None:
     assert "Rename or drop it, and run the same command again" in said
     deploy.sql("RENAME TABLE netra_traces.agent_events TO netra_traces.mine")
     deploy.python(INITIALIZE)
+
+
+def test_a_refusal_is_one_sentence(upgraded: Deploy, tmp_path: Path) -> None:
+    """A person reads what is wrong and what to do; a traceback is for errors that nobody expected."""
+    history = History(tmp_path / "history")
+    history.add("stock")
+    written = tmp_path / "history" / "versions" / "stock.py"
+    written.write_text(written.read_text().replace("(engine_name)", "()").replace("engine_name", "''"))
+    ini = tmp_path / "alembic.ini"
+    ini.write_text(f"[alembic]\nscript_location = {history.path}\n")
+    signature = r"revision stock: its upgrade\(\) .*`def upgrade\(engine_name: str\) -> None:`"
+    for path, said, *arguments in (
+        (
+            upgraded.path,
+            r"-x lock-timout is unknown; allowed: .*lock-timeout",
+            "-x",
+            "lock-timout=5",
+            "upgrade",
+            "head",
+        ),
+        (upgraded.path, r"would lose data for good: .*-x allow-destructive", "downgrade", "base"),
+        (tmp_path / "new.chdb", signature, "-c", str(ini), "upgrade", "head"),
+        (tmp_path / "new.chdb", signature, "-c", str(ini), "upgrade", "head", "--sql"),
+    ):
+        done = upgraded.worker.run(environment={"CLICKHOUSE_PATH": str(path)}, alembic=arguments)
+        assert done["status"] == 1
+        (line,) = [line for line in done["said"].splitlines() if line.startswith("FAILED: ")]
+        assert re.search(said, line), line
+        assert "Traceback" not in done["said"]
+
+
+def test_code_gets_our_own_errors(upgraded: Deploy) -> None:
+    code = "from netra_chdb import create_engine, migrations; migrations.downgrade(create_engine())"
+    assert "netra_chdb.errors.SchemaMismatch: netra_traces: this would lose data for good" in upgraded.fails(code)

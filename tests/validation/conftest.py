@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from netra_chdb import Config, DataAccess
+from netra_chdb.validation import diagnosis
 from netra_chdb.validation.check import validate
 from netra_chdb.validation.result import Report
 from tests.conftest import require, started
@@ -22,18 +23,35 @@ from tests.servers import PASSWORD, ModernServer
 #: The other driver has its turn with the slow tests.
 ONE_DRIVER = pytest.mark.parametrize("driver", ["chnative", pytest.param("chhttp", marks=pytest.mark.slow)])
 
-LIMITED = """<limited><password>{password}</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
-<quota>default</quota><grants><query>GRANT SELECT ON *.*</query><query>GRANT INSERT ON netra_traces.*</query></grants>
-</limited></users>"""
+_MIGRATES = "SELECT, INSERT, ALTER, CREATE TABLE, CREATE VIEW, DROP TABLE, DROP VIEW"
+_READS_AND_WRITES = ("SELECT, INSERT ON netra_traces.*", "SELECT, INSERT ON netra_analytics.*")
+#: Users and what they may do.
+RIGHTS: dict[str, tuple[str, ...]] = {
+    "limited": ("SELECT ON *.*", "INSERT ON netra_traces.*"),
+    "writer": _READS_AND_WRITES,
+    "nothing": ("SELECT ON default.*",),
+    "migrator": (f"{_MIGRATES} ON netra_traces.*", f"{_MIGRATES} ON netra_analytics.*", "TABLE ENGINE ON *"),
+    "comparing": (
+        *_READS_AND_WRITES,
+        *(f"{diagnosis._SCRATCH_RIGHTS} ON {name}_*.*" for name in ("compare", "probe")),
+        "TABLE ENGINE ON *",
+    ),
+}
+USER = """<{name}><password>{password}</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
+<quota>default</quota><grants>{grants}</grants></{name}>"""
 
 
-class ServerWithLimitedUser(ModernServer):
-    """A server with one more user, ``limited``, who may only read, and write to one database."""
+class ServerWithUsers(ModernServer):
+    """A server with users of few rights."""
 
     def _command(self) -> tuple[list[str], dict[str, str]]:
         command = super()._command()
         users = self.base / "users.xml"
-        users.write_text(users.read_text().replace("</users>", LIMITED.format(password=PASSWORD)))
+        more = ""
+        for name, rights in RIGHTS.items():
+            grants = "".join(f"<query>GRANT {right}</query>" for right in rights)
+            more += USER.format(name=name, password=PASSWORD, grants=grants)
+        users.write_text(users.read_text().replace("</users>", f"{more}</users>"))
         return command
 
 
@@ -73,7 +91,7 @@ def small_disk(path: Path, size: str) -> Iterator[Path]:
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModernServer]:
     """A migrated server, which tests leave as they found it."""
-    for running in started(ServerWithLimitedUser(tmp_path_factory.mktemp("validated"))):
+    for running in started(ServerWithUsers(tmp_path_factory.mktemp("validated"))):
         with DataAccess(Config(url=running.url("chhttp"))) as data:
             data.initialize()
         yield running

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from netra_chdb import Config, DataAccess, models
+from netra_chdb import Config, DataAccess, errors, models
 from netra_chdb.validation.result import Report
 from tests.servers import ModernServer
 from tests.validation.conftest import ONE_DRIVER
@@ -217,6 +217,104 @@ def test_a_table_that_cannot_be_copied_hides_nothing(data: DataAccess, server: M
     assert found == {f"column {table}.mine": "warning" for table in (summary, events)}
     assert "by hand" in report[f"column {summary}.mine"].recommendation
     assert "ALTER TABLE netra_analytics.events DROP COLUMN mine" in report[f"column {events}.mine"].recommendation
+
+
+@ONE_DRIVER
+class TestAdviceLosesNothing:
+    """Each line of the report is run by itself, and none drops what another line is about."""
+
+    TABLE = "netra_analytics.error_analytics"
+
+    def test_a_column_that_was_renamed(self, data: DataAccess, server: ModernServer) -> None:
+        row = {"user_id": "u", "timestamp": dt.datetime.now(dt.UTC), "error_type": "t", "error_message": "m"}
+        data.error_analytics.insert([{**row, "severity": "critical"}])
+        server.query(f"ALTER TABLE {self.TABLE} RENAME COLUMN severity TO sev")
+        try:
+            report = data.consistency()
+            lost, more = report[f"column {self.TABLE}.severity"], report[f"column {self.TABLE}.sev"]
+            assert (lost.state, more.state) == ("failed", "warning")
+            assert lost.recommendation == more.recommendation
+            assert "ADD" not in lost.recommendation.partition("keeps")[0]
+            change = re.search(r"ALTER TABLE \S+ RENAME COLUMN sev TO severity", lost.recommendation)
+            assert change is not None
+            server.query(change[0])
+            assert server.query(f"SELECT severity FROM {self.TABLE} WHERE user_id = 'u'") == "critical"
+        finally:
+            if "sev" in server.query(f"SELECT name FROM system.columns WHERE table = '{self.TABLE[16:]}'").split():
+                server.query(f"ALTER TABLE {self.TABLE} RENAME COLUMN sev TO severity")
+            server.query(f"TRUNCATE TABLE {self.TABLE}")
+        assert problems(data.consistency()) == {}
+
+    def test_drops_are_only_where_something_is_more(self, data: DataAccess, server: ModernServer) -> None:
+        table = self.TABLE
+        with rebuilt_after(server):
+            for change in (
+                "ADD COLUMN extra UInt64",
+                "ADD INDEX mine user_id TYPE minmax",
+                "MODIFY COLUMN error_message CODEC(NONE)",
+                "DROP COLUMN severity",
+                "MODIFY COMMENT 'mine'",
+                "REMOVE TTL",
+            ):
+                server.query(f"ALTER TABLE {table} {change}")
+            report = data.consistency()
+            for result in report.failed:
+                assert "DROP" not in result.recommendation, result
+            changes = {
+                "column extra": "DROP COLUMN extra",
+                "index mine": "DROP INDEX mine",
+                "column severity": "ADD COLUMN severity",
+                "column error_message": "MODIFY COLUMN error_message",
+                "comment ": "MODIFY COMMENT",
+                "clause TTL": "MODIFY TTL",
+            }
+            for name, change in changes.items():
+                what, _, part = name.partition(" ")
+                advice = report[f"{what} {table}{'.' if part else ''}{part}"].recommendation
+                assert change in advice
+                assert not [other for other in changes.values() if other != change and other in advice]
+            assert "lost for good" in report[f"column {table}.extra"].recommendation
+            for result in report.failed:
+                if match := re.match(r"(ALTER TABLE .*); `alembic ", result.recommendation):
+                    server.query(match[1])
+            assert problems(data.consistency()) == {
+                f"column {table}.extra": "warning",
+                f"index {table}.mine": "warning",
+            }
+
+    def test_columns_that_stand_together_come_back_in_order(self, data: DataAccess, server: ModernServer) -> None:
+        with rebuilt_after(server):
+            columns = "SELECT name FROM system.columns WHERE database = 'netra_analytics' AND table = 'events'"
+            before = server.query(columns).split()
+            free = server.query(
+                f"{columns} AND NOT is_in_sorting_key AND NOT is_in_partition_key AND name LIKE 'event_%'"
+            )
+            for name in free.split()[:2]:
+                server.query(f"ALTER TABLE netra_analytics.events DROP COLUMN {name}")
+            for result in data.consistency().failed:
+                if match := re.match(r"(ALTER TABLE .*); `alembic ", result.recommendation):
+                    server.query(match[1])
+            assert len(free.split()) >= 2
+            assert server.query(columns).split() == before
+            assert problems(data.consistency()) == {}
+
+    @pytest.mark.parametrize("name", ["error_analytics", "mv_user_metrics_summary"])
+    def test_what_was_detached_is_attached(self, data: DataAccess, server: ModernServer, name: str) -> None:
+        full = f"netra_analytics.{name}"
+        kind = "materialized view" if name.startswith("mv") else "table"
+        server.query(f"DETACH TABLE {full} PERMANENTLY SYNC")
+        try:
+            found = data.consistency()[f"{kind} {full}"]
+            with pytest.raises(errors.SchemaMismatch, match=f"{name} is detached: ATTACH TABLE {full}"):
+                data.initialize()
+        finally:
+            advised = re.match(r"ATTACH TABLE [\w.]+", found.recommendation)
+            server.query(f"ATTACH TABLE {full}")
+        assert found.state == "failed"
+        assert advised is not None
+        assert advised[0] == f"ATTACH TABLE {full}"
+        assert "detached" in found.evidence
+        assert problems(data.consistency()) == {}
 
 
 @ONE_DRIVER

@@ -58,6 +58,19 @@ class TestRedis:
 
 
 class TestSpool:
+    def test_one_that_cannot_be_made(self, tmp_path: Path) -> None:
+        """File systems such as /proc take no file of anybody's, and have no size."""
+        for directory, made in (
+            (Path("/proc/nope"), "made"),
+            (Path("/proc/nope/deeper"), "made"),
+            (Path("/proc"), "written to"),
+        ):
+            config = Config(url="clickhouse+chnative://127.0.0.1:1/", spool_dir=directory)
+            found = surroundings.spool(config)
+            assert found.state == "failed"
+            assert f"{directory} cannot be {made}: " in found.evidence
+            assert "CLICKHOUSE_SPOOL_DIR" in found.recommendation
+
     def fill(self, directory: Path, rows: int = 10, **options: Any) -> None:
         spool = Spool(directory, **options)
         table = bare_table("netra_analytics", "events", ("a",))
