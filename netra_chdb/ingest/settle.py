@@ -15,7 +15,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -40,6 +40,8 @@ _ADDED: Final = frozenset({"count", "countIf", "sum"})
 _TOLERANCE: Final = 1e-9
 
 Answer = Mapping[tuple[Any, ...], tuple[Any, ...]]
+#: A group of a summary, and the number of one of its measures.
+Place = tuple[tuple[Any, ...], int]
 
 
 def stop(connection: sa.Connection, query_id: str, *, within: float = 5.0) -> bool:
@@ -151,25 +153,54 @@ def missing(connection: sa.Connection, summary: Summary, batches: Sequence[Queue
 def _choices(
     connection: sa.Connection, summary: Summary, batches: Sequence[Queued], there: Answer, whole: Answer
 ) -> Iterator[tuple[Queued, ...]]:
-    """Yield the choices of batches that add what a summary's counts and sums are short of."""
+    """Yield the choices of batches that add what a summary's counts and sums are short of, and explain its averages."""
     keys = len(summary.keys)
-    measures = list(summary.source_query.selected_columns)[keys:]
-    added = [place for place, column in enumerate(measures) if column.element.name in _ADDED]
+    measures = [column.element for column in list(summary.source_query.selected_columns)[keys:]]
+    added = [place for place, measure in enumerate(measures) if measure.name in _ADDED]
+    averages = {place: measure.clauses for place, measure in enumerate(measures) if measure.name == "avg"}
+    counted = [func.count(*of) for of in averages.values()]
 
-    def amounts(answer: Answer) -> dict[Hashable, int]:
+    def amounts(answer: Answer) -> dict[Place, int]:
         return {(key, place): row[place] for key, row in answer.items() for place in added}
+
+    def totals(key: tuple[Any, ...], row: Sequence[Any]) -> dict[Place, tuple[float, int]]:
+        """Sum and count of what is averaged."""
+        counts = row[len(measures) :]
+        return {(key, place): ((row[place] or 0.0) * n, n) for place, n in zip(averages, counts, strict=True)}
 
     lacking = Counter(amounts(whole))
     lacking.subtract(amounts(there))
     if min(lacking.values(), default=0) < 0:
         return
-    each = _of_source(summary, batches, ()).add_columns(summary.source.batch_id).group_by(summary.source.batch_id)
-    own = each.where(summary.source.batch_id.in_([queued.batch_id for queued in batches]))
-    parts: dict[uuid.UUID, dict[Hashable, int]] = {queued.batch_id: {} for queued in batches}
+    all_of_it: dict[Place, tuple[float, int]] = {}
+    for (*group,) in connection.execute(_of_source(summary, batches, ()).add_columns(*counted)):
+        all_of_it.update(totals(tuple(group[:keys]), group[keys:]))
+    each = _of_source(summary, batches, ()).add_columns(*counted, summary.source.batch_id)
+    own = each.group_by(summary.source.batch_id).where(
+        summary.source.batch_id.in_([queued.batch_id for queued in batches])
+    )
+    parts: dict[uuid.UUID, dict[Place, int]] = {queued.batch_id: {} for queued in batches}
+    averaged: dict[uuid.UUID, dict[Place, tuple[float, int]]] = {queued.batch_id: {} for queued in batches}
     for *row, batch_id in connection.execute(own):
-        parts[batch_id].update(amounts({tuple(row[:keys]): tuple(row[keys:])}))
+        key = tuple(row[:keys])
+        parts[batch_id].update(amounts({key: tuple(row[keys:])}))
+        averaged[batch_id].update(totals(key, row[keys:]))
+
+    def explains(choice: tuple[Queued, ...]) -> bool:
+        # Batches of like counts and sums are many; what they average tells them apart without a question each.
+        left = dict(all_of_it)
+        for queued in choice:
+            for name, (total, n) in averaged[queued.batch_id].items():
+                left[name] = (left[name][0] - total, left[name][1] - n)
+        return all(
+            not n or (key in there and _same(float(there[key][place] or 0.0), total / n))
+            for (key, place), (total, n) in left.items()
+        )
+
     for choice in choices(lacking, [parts[queued.batch_id] for queued in batches]):
-        yield tuple(batches[place] for place in choice)
+        found = tuple(batches[place] for place in choice)
+        if explains(found):
+            yield found
 
 
 def _keys(summary: Summary) -> list[Any]:

@@ -43,3 +43,11 @@ def test_what_does_not_add_up_comes_to_an_end() -> None:
     start = time.perf_counter()
     assert list(choices({"a": 101}, [{"a": 2 * n} for n in range(1, 60)])) == []
     assert time.perf_counter() - start < 60
+
+
+def test_three_of_many_that_are_much_alike_are_found() -> None:
+    """What a long row of crashes leaves: more choices than can be tried one after the other."""
+    parts = [{"count": 10, "tokens": 60 + 7 * number % 51, "more": 50 + 13 * number % 17} for number in range(134)]
+    missing = (3, 77, 130)
+    lacking = added(parts, missing)
+    assert missing in set(choices(lacking, parts))
