@@ -77,12 +77,15 @@ def rights(connection: sa.Connection) -> Finding:
             missing[engine] = ["TABLE ENGINE"]
     if not missing:
         return good(f"user {user} may read, write and migrate {' and '.join(migrations.DATABASES)}")
-    lists = {place: ", ".join(lacked) for place, lacked in missing.items()}
+    # Who lacks what the application needs is told of that alone: to migrate may be another user's.
+    needed = {place: [right for right in lacked if right in _NEEDS] for place, lacked in missing.items()}
+    needed = {place: lacked for place, lacked in needed.items() if lacked}
+    lists = {place: ", ".join(lacked) for place, lacked in (needed or missing).items()}
     evidence = f"user {user} lacks {'; '.join(f'{listed} ON {place}' for place, listed in lists.items())}"
     name = connection.dialect.identifier_preparer.quote(str(user))
     advice = "as an administrator: "
     advice += "; ".join(f"GRANT {listed} ON {place} TO {name}" for place, listed in lists.items())
-    if not any(right in _NEEDS for lacked in missing.values() for right in lacked):
+    if not needed:
         return odd(f"{evidence}: it may not migrate", f"let another user migrate (`netra-chdb init`); or {advice}")
     return bad(evidence, advice)
 
