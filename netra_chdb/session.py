@@ -157,12 +157,10 @@ class UserSession(Session):
 
 @event.listens_for(Session, "do_orm_execute")
 def _on_execute(state: orm.ORMExecuteState) -> Any:
-    session = state.session
+    session: Any = state.session
     loads = state.is_column_load or state.is_relationship_load  # these carry the criteria of what loaded their parent
     if isinstance(session, UserSession) and state.is_select and state.is_orm_statement and not loads:
         state.statement = session._narrowed(state)
-    if not isinstance(session, Session):
-        return None
     answer = session._read if checked_age(state.execution_options.get(OPTION)) else None
     timeout = checked_timeout(state.execution_options.get("timeout"))
     if timeout is None:
