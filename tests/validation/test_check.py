@@ -165,8 +165,14 @@ class TestTls:
 class TestTheServer:
     def test_missing_rights(self, server: ModernServer, driver: str, tmp_path: Path) -> None:
         report = check(server.url(driver, user="limited"), tmp_path)
-        only(report, "privileges", "INSERT, CREATE TABLE", "DROP VIEW ON netra_analytics.* TO limited")
-        assert "limited lacks CREATE TABLE, CREATE VIEW, ALTER TABLE" in report["privileges"].evidence
+        only(
+            report,
+            "privileges",
+            "limited lacks INSERT ON netra_analytics.*",
+            "GRANT INSERT ON netra_analytics.* TO limited",
+        )
+        # It lacks what migrations need as well, and is not offered it: that may be another user's.
+        assert "DROP" not in report["privileges"].evidence + report["privileges"].recommendation
 
     def test_a_user_who_may_only_read(self, server: ModernServer, driver: str, tmp_path: Path) -> None:
         only(check(server.url(driver, user="reader"), tmp_path), "privileges", "readonly = 1", "another user")
