@@ -18,7 +18,7 @@ from netra_chdb.resilience.retry import RetryPolicy
 from tests.conftest import started
 from tests.engine.parts import QUICK, ask, lose, retries
 from tests.proxy import Proxy
-from tests.servers import ModernServer, free_port
+from tests.servers import ModernServer, free_port, wait_for
 
 
 def test_connecting_is_tried_again(modern_server: ModernServer, driver: str) -> None:
@@ -92,7 +92,11 @@ def test_a_detached_connection_is_not_replaced(make: Callable[..., sa.Engine], p
     assert ask(engine) == 42
 
 
-def test_only_the_broken_connection_goes(make: Callable[..., sa.Engine], proxy: Proxy) -> None:
+def test_only_the_broken_connection_goes(
+    make: Callable[..., sa.Engine], proxy: Proxy, modern_server: ModernServer
+) -> None:
+    # uptime() has whole seconds: connections of a server's first one may be older than it, as far as it can tell.
+    wait_for(lambda: int(modern_server.query("SELECT uptime()")) >= 2, "the server to be two seconds old")
     engine = make(pool_size=3)
     connections = [engine.connect() for _ in range(3)]
     for connection in connections[1:]:
