@@ -157,6 +157,9 @@ class Cursor:
         except BaseException:
             self._abandon()
             raise
+        finally:
+            # The context refers to a method of its own and keeps its columns: a whole batch until a collection.
+            block.clear()
         self.summary = summary.summary
         self.rowcount = len(data[0]) if data else 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Final, Generic, TypeVar
@@ -12,7 +13,8 @@ __all__ = ["GroupCommit"]
 T = TypeVar("T")
 #: Seconds after which a thread looks by itself whether its item is written.
 _LOOK_EACH: Final = 0.5
-
+#: Seconds that a write waits at most for those who wrote last.
+_PATIENCE: Final = 0.001
 
 _INTERRUPTED: Final = "the thread that wrote this was interrupted: it may be kept, or not"
 
@@ -38,7 +40,9 @@ class GroupCommit(Generic[T]):
     A thread that finds nobody writing leads: it writes for all who wait, then hands over to one who came since, and
     wakes the first of the others, who wakes the next. (A lock around the write would not do: who releases it takes it
     again before those who wait have woken, and writes alone. Nor would waking all at once: each would fall asleep
-    again over the interpreter's own lock, which the one who wakes them holds.)
+    again over the interpreter's own lock, which the one who wakes them holds.) Threads that write all the time would
+    fall into two halves, one of which writes while the other gets ready. So who leads waits a little for those whose
+    write has just ended: they come again, and one write does for all.
 
     A signal's handler may raise anywhere in the main thread. So what ends a wait is written down, and waking is only
     to be sooner: each thread looks by itself from time to time, also after the one who leads.
@@ -54,6 +58,9 @@ class GroupCommit(Generic[T]):
         self._waiting: list[_Turn[T]] = []
         self._group: list[_Turn[T]] = []
         self._leader: _Turn[T] | None = None
+        self._expected = 0
+        self._full: threading.Lock | None = None  # released when all that are expected are here
+        self._took = 0.0
         self._inside: set[int] = set()
 
     def submit(self, item: T) -> None:
@@ -79,6 +86,9 @@ class GroupCommit(Generic[T]):
                 self._waiting.append(turn)
                 if self._leader is None:
                     self._leader = turn
+                elif self._full is not None and len(self._waiting) >= self._expected:
+                    full, self._full = self._full, None
+                    full.release()
             if self._leader is not turn:
                 self._wait(turn)
             if not turn.done:
@@ -109,14 +119,27 @@ class GroupCommit(Generic[T]):
             self._end(leader, RuntimeError(_INTERRUPTED))
 
     def _lead(self, turn: _Turn[T]) -> None:
+        self._gather()
         with self._mutex:
+            self._full = None
             self._group, self._waiting = self._waiting, []
         error: Exception | None = None
+        began = time.monotonic()
         try:
             self._write([turn.item for turn in self._group])
         except self._errors as raised:
             error = raised
+        self._took = time.monotonic() - began
         self._end(turn, error)
+
+    def _gather(self) -> None:
+        full = threading.Lock()
+        full.acquire()
+        with self._mutex:
+            if len(self._waiting) >= self._expected:
+                return
+            self._full = full
+        full.acquire(timeout=min(self._took / 2, _PATIENCE))
 
     def _end(self, leader: _Turn[T], error: Exception | None) -> None:
         with self._mutex:
@@ -125,7 +148,8 @@ class GroupCommit(Generic[T]):
             group = self._group
             for turn in group:
                 turn.error, turn.done = error, True  # in this order: who looks by itself goes by the second
-            self._group = []
+            self._group, self._full = [], None
+            self._expected = len(group) + len(self._waiting)
             self._leader = follower = self._waiting[0] if self._waiting else None
         if follower is not None:
             follower.wake.release()

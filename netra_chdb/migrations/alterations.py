@@ -7,7 +7,7 @@ it refuses, and what does not lead to the model, becomes a refusal that says how
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -23,7 +23,7 @@ from netra_chdb.migrations.dictionaries import MakeDictionary, ReplaceDictionary
 from netra_chdb.migrations.operations import AlterTable, ExchangeTables, Refuse
 from netra_chdb.migrations.views import MakeView, ReplaceView
 
-__all__ = ["alterations", "creation"]
+__all__ = ["alterations", "creation", "place_in"]
 
 #: What the server prints in the place of a password.
 _HIDDEN: Final = "[HIDDEN]"
@@ -229,6 +229,12 @@ def _sorted(columns: list[Difference], text: Callable[[Difference], str | None])
     return done
 
 
+def place_in(columns: Sequence[str], wanted: Sequence[str], name: str) -> int:
+    """Return where among ``columns`` one goes that is missing: behind all that are to stand before it."""
+    before = wanted[: wanted.index(name)]
+    return max((columns.index(each) + 1 for each in before if each in columns), default=0)
+
+
 class _Order:
     """The order of a table's columns while it is changed: where one is put, and where it goes back to."""
 
@@ -240,8 +246,7 @@ class _Order:
         return f"AFTER {quoted(self.there[at - 1])}" if at else "FIRST"
 
     def add(self, column: Difference) -> tuple[str, str]:
-        before = self._wanted.columns[: self._wanted.columns.index(column.name)]
-        at = max((self.there.index(name) + 1 for name in before if name in self.there), default=0)
+        at = place_in(self.there, self._wanted.columns, column.name)
         up = f"ADD COLUMN {quoted(column.name)} {placed(column.wanted or '')} {self._place(at)}"
         self.there.insert(at, column.name)
         return up, f"DROP COLUMN {quoted(column.name)}"

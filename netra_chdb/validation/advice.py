@@ -6,7 +6,6 @@ about and nothing else: above all it drops nothing that another line is about.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -15,9 +14,9 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 
-from netra_chdb.dialect.create_query import split_clauses
 from netra_chdb.dialect.description import Description, Difference
-from netra_chdb.migrations.alterations import alterations
+from netra_chdb.migrations.alterations import alterations, place_in
+from netra_chdb.migrations.column_text import parsed, quoted
 from netra_chdb.migrations.operations import AlterTable, Refuse
 from netra_chdb.validation.diagnosis import Step, diagnose
 
@@ -26,10 +25,6 @@ __all__ = ["advised", "is_extra"]
 #: What a table may have more of: rows are written and read as before.
 _HARMLESS: Final = frozenset({"column", "index", "projection"})
 _BY_HAND: Final = "`alembic revision --autogenerate` writes the change"
-#: What may follow a column's type.
-_CLAUSE: Final = re.compile(
-    r"\s(NULL|NOT|DEFAULT|MATERIALIZED|EPHEMERAL|ALIAS|COMMENT|CODEC|STATISTICS|TTL|SETTINGS)(?=[\s(])"
-)
 
 
 def is_extra(one: Difference) -> bool:
@@ -97,19 +92,15 @@ def _renamed(here: list[Difference]) -> dict[str, str]:
 
 
 def _type(text: str | None) -> str:
-    return split_clauses(text or "", _CLAUSE)[0].strip()
+    return parsed(text or "")[""].strip()
 
 
 def _rename(table: str, one: Difference, other: str) -> str:
     old, new = (other, one.name) if one.found is None else (one.name, other)
     return (
-        f"it seems that {new} was renamed to {old} by hand: ALTER TABLE {table} RENAME COLUMN {_quoted(old)} TO "
-        f"{_quoted(new)} keeps its values; adding one and dropping the other would lose them"
+        f"it seems that {new} was renamed to {old} by hand: ALTER TABLE {table} RENAME COLUMN {quoted(old)} TO "
+        f"{quoted(new)} keeps its values; adding one and dropping the other would lose them"
     )
-
-
-def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z_]\w*", name) else f"`{name}`"
 
 
 def _mended(table: Description, model: Description, one: Difference) -> Description:
@@ -123,8 +114,7 @@ def _mended(table: Description, model: Description, one: Difference) -> Descript
     if one.what == "column" and one.wanted is None and one.name in columns:
         columns.remove(one.name)
     elif one.what == "column" and one.name not in columns:
-        before = model.columns[: model.columns.index(one.name)]
-        columns.insert(max((columns.index(name) + 1 for name in before if name in columns), default=0), one.name)
+        columns.insert(place_in(columns, model.columns, one.name), one.name)
     return replace(table, parts=parts, columns=tuple(columns))
 
 

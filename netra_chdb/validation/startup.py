@@ -314,7 +314,7 @@ class Startup:
         embedded = self._config.is_embedded
         if in_time and not embedded and (found.passes or may_become_known):
             return
-        if isinstance(error, NetraError) or embedded or not isinstance(error, sa_exc.SQLAlchemyError | OSError):
+        if isinstance(error, NetraError) or not isinstance(error, sa_exc.SQLAlchemyError | OSError):
             raise error
         when = f" after {waited:.0f} s and {self.attempts} attempt(s)" if found.passes else ""
         raise NotReady(f"ClickHouse is not ready{when}: {found.evidence}; {found.recommendation}") from error

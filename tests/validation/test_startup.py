@@ -275,6 +275,13 @@ class TestBehind:
         wait_for(lambda: not [t for t in threading.enumerate() if "startup" in t.name], "its threads to end")
 
 
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    config = Config(path=tmp_path / "file" / "below", spool_dir=tmp_path / "spool")
+    with DataAccess(config) as data, pytest.raises(errors.NotReady, match=r"file/below.*correct CLICKHOUSE_PATH"):
+        data.initialize()
+
+
 def time_of_day() -> Any:
     from netra_chdb.models.base import now
 
