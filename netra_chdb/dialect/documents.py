@@ -2,7 +2,7 @@
 
 ClickHouse's ``JSON`` is not a document but a set of typed paths, so it changes some documents without a word: it drops
 nulls and empty objects, and cuts keys at dots. These are refused here, with what to do instead. By itself it would also
-make dates of texts that look like them; :data:`AS_WRITTEN` keeps it from that.
+make dates of texts that look like them, and objects of nulls; :data:`AS_WRITTEN` keeps it from that.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ Writer: TypeAlias = Callable[[Column], Column]
 Convert: TypeAlias = Callable[[Any], Any]
 Path: TypeAlias = tuple[str, ...]
 
-#: SETTINGS under which a server keeps a text that looks like a date as the text it is, and a truth beside texts.
+#: SETTINGS under which a server keeps a text that looks like a date as the text it is, a truth beside texts, and a null
+#: of an array: it makes an empty object of that where the array of a row before has objects.
 AS_WRITTEN: Final = {
+    "input_format_null_as_default": 0,
     "input_format_try_infer_dates": 0,
     "input_format_try_infer_datetimes": 0,
     "input_format_json_read_bools_as_numbers": 0,

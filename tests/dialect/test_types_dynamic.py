@@ -76,6 +76,14 @@ def test_a_document_in_a_statement_is_the_one_that_a_block_holds(engine: sa.Engi
         assert connection.scalars(sa.select(path).where(path == "2020-01-01")).all() == ["2020-01-01"] * 3
 
 
+def test_a_null_of_an_array_stays_one_beside_rows_with_objects(engine: sa.Engine, database: str) -> None:
+    table = make(engine, database, JSON(), MergeTree(order_by="n"))
+    documents = [{"a": [{"b": 1}]}, {"a": [None]}, {"a": [[1]]}, {"a": [None, 2]}, {"a": [None, {"b": 1}]}]
+    with engine.connect() as connection:
+        connection.execute(table.insert(), [{"n": n, "x": value} for n, value in enumerate(documents)])
+        assert connection.scalars(sa.select(table.c.x).order_by(table.c.n)).all() == documents
+
+
 def test_a_typed_path_has_its_type(engine: sa.Engine, database: str) -> None:
     table = make(engine, database, JSON({"n.v": UInt8}, skip=["s"], skip_regexp=["^r"]))
     assert isinstance(table.c.x["n", "v"].type, UInt8)
