@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.sql import compiler, sqltypes
+from sqlalchemy.sql import elements as sa_elements
+
+from netra_chdb.dialect import types
 
 __all__ = ["ArithmeticCompiler"]
 
 _HAS_DATETIME64: Final = (20, 5)
+_HAS_EXACT_CASTS: Final = (21, 1)
 
 #: ``sqlalchemy.extract()``, by PostgreSQL's names of the fields: weeks are ISO 8601's, seconds are whole.
 _FIELDS: Final = {
@@ -44,8 +49,24 @@ class ArithmeticCompiler(compiler.SQLCompiler):
     def visit_floordiv_binary(self, binary: Any, operator: Any, **kw: Any) -> str:
         if all(side.type._type_affinity is sqltypes.Integer for side in (binary.left, binary.right)):
             # A quotient made by "/" is a Float64, of 53 bits.
-            return f"intDiv({self.process(binary.left, **kw)}, {self.process(binary.right, **kw)})"
+            sides = (binary.left, binary.right)
+            signed = not all(_integer(side)[0] for side in sides)
+            return f"intDiv({', '.join(self._wide(side, signed, **kw) for side in sides)})"
         return str(super().visit_floordiv_binary(binary, operator, **kw))
+
+    def _wide(self, side: Any, signed: bool, **kw: Any) -> str:
+        """Return one side of a division with room for its sign.
+
+        intDiv() takes an unsigned number beside a signed one for a signed one of as many bits: intDiv(128, -2) is 64.
+        """
+        text = self.process(side, **kw)
+        sign, bits = _integer(side)
+        if isinstance(side, sa_elements.BindParameter):
+            # In SQL it is of as few bits as its value has.
+            wide = f"{sign}Int{max(bits, 64)}"
+            plain = self.dialect.server_before(*_HAS_EXACT_CASTS)
+            return f"to{wide}({text})" if plain else f"accurateCast({text}, '{wide}')"
+        return f"toInt{bits * 2}({text})" if sign and signed and bits < 256 else text
 
     # -- times: a span is stored, and bound, as the moment that far from 1970 ------------------
 
@@ -96,6 +117,12 @@ class ArithmeticCompiler(compiler.SQLCompiler):
                 f"extract() knows no field {extract.field!r} of a time; it knows epoch, {', '.join(_FIELDS)}"
             )
         return template.format(text)
+
+
+def _integer(expression: Any) -> tuple[str, int]:
+    """Return ``"U"`` where an integer has no sign, and how many bits it has."""
+    match = re.fullmatch(r"(u?)int(\d+)", types.unwrap(expression.type).__visit_name__)
+    return (match[1].upper(), int(match[2])) if match else ("", 64)
 
 
 def _affinity(expression: Any) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from netra_chdb.dialect import Date, Date32, DateTime, DateTime64, Float64, Int64, Nullable, interval
+from netra_chdb.dialect import Date, Date32, DateTime, DateTime64, Float64, Int64, Nullable, interval, types
 
 EXAMPLES = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SMALL = st.integers(-(10**6), 10**6)
@@ -68,12 +68,34 @@ def test_what_stands_behind_a_negative_value_is_still_there(connection: sa.Conne
     assert connection.scalar(sa.select(sa.literal_column("-3") - -sa.literal_column("-4"))) == -7
 
 
+def quotient(a: int, b: int) -> int:
+    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)  # towards zero, as SQL divides
+
+
 @EXAMPLES
 @given(a=st.integers(-(2**63) + 1, 2**63 - 1), b=st.integers(-(2**31), 2**31))
+@example(a=128, b=-2)
+@example(a=-100, b=200)
 def test_integers_divide_as_integers(connection: sa.Connection, a: int, b: int) -> None:
     assume(b)
-    exact = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)  # towards zero, as SQL divides
-    assert connection.scalar(sa.select(sa.literal(a, Int64) // sa.literal(b, Int64))) == exact
+    assert connection.scalar(sa.select(sa.literal(a, Int64) // sa.literal(b, Int64))) == quotient(a, b)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
+def test_numbers_without_a_sign_divide_beside_those_with_one(connection: sa.Connection, bits: int) -> None:
+    """ClickHouse itself takes the first bit of one for the sign that the other has."""
+    unsigned, signed = (getattr(types, f"{sign}Int{bits}")() for sign in ("U", ""))
+    large, small = 2**bits - 3, -(2 ** (bits - 1)) + 5
+    a, b = column(large, Nullable(unsigned)), column(small, signed)
+    pairs: list[tuple[Any, Any]] = [(a, b), (b, a), (a, sa.literal(-7, Int64)), (a, 7), (7, a), (b, 2**31 - 1)]
+    found = connection.execute(sa.select(*(left // right for left, right in pairs))).one()
+    numbers = [(large, small), (small, large), (large, -7), (large, 7), (7, large), (small, 2**31 - 1)]
+    assert list(found) == [quotient(left, right) for left, right in numbers]
+
+
+def test_a_divisor_that_its_type_does_not_hold_is_refused(connection: sa.Connection) -> None:
+    with pytest.raises(sa.exc.DBAPIError, match="cannot be safely converted"):
+        connection.scalar(sa.select(column(128, types.UInt8()) // -2))
 
 
 def test_other_numbers_divide_with_the_floor(connection: sa.Connection) -> None:
