@@ -36,7 +36,13 @@ from clickhouse_connect.driver._backend.models import QueryExecution
 from clickhouse_connect.driver.constants import PROTOCOL_VERSION_WITH_LOW_CARD
 from clickhouse_connect.driver.exceptions import Error, OperationalError
 from clickhouse_connect.driver.httpclient import HttpClient
-from clickhouse_connect.driver.httputil import _close_pool_manager, check_env_proxy, get_pool_manager
+from clickhouse_connect.driver.httputil import (
+    _close_pool_manager,
+    all_managers,
+    check_env_proxy,
+    get_pool_manager,
+    get_pool_manager_options,
+)
 from clickhouse_connect.driver.models import SettingDef
 from sqlalchemy.engine import URL
 from urllib3 import Timeout
@@ -44,7 +50,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from netra_chdb.dialect.base import Dialect
 from netra_chdb.dialect.chnative import flag, hosts_of, is_secure, number
-from netra_chdb.dialect.http_connection import send_in_one_piece
+from netra_chdb.dialect.http_connection import OneServer, send_in_one_piece
 from netra_chdb.dialect.literals import quote
 
 __all__ = ["ChhttpDialect"]
@@ -311,6 +317,12 @@ def _open(options: dict[str, Any]) -> _Client:
         pool_options["server_hostname"] = host_name
         if options["verify"]:
             pool_options["assert_hostname"] = host_name
-    pool = send_in_one_piece(get_pool_manager(maxsize=1, retries=0, verify=options["verify"], **pool_options))
+    pool_options |= {"maxsize": 1, "retries": 0, "verify": options["verify"]}
+    if pool_options.keys() & {"http_proxy", "https_proxy"}:
+        pool = send_in_one_piece(get_pool_manager(**pool_options))
+    else:
+        pool = OneServer(**get_pool_manager_options(**pool_options))
+        # A child that is forked lets go of those that are in here.
+        all_managers[pool] = int(time.time())
     defaults = {"connect_timeout": 10.0, "send_receive_timeout": 300.0, "compress": not _is_here(host)}
     return _Client(pool=pool, **{**defaults, **options}, autogenerate_session_id=False, tz_mode="aware")

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util import parse_url
 
-__all__ = ["send_in_one_piece"]
+__all__ = ["OneServer", "send_in_one_piece"]
 
 #: Bytes from which copying the parts together would cost more than another send.
 _LARGE: Final = 65_536
@@ -101,6 +102,31 @@ class _Pool(HTTPConnectionPool):
 
 class _PoolTLS(HTTPSConnectionPool):
     ConnectionCls = _OnePieceTLS
+
+
+class OneServer(PoolManager):
+    """Connections to one server, whose address is taken apart once and not for each request. Follows no redirect."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        send_in_one_piece(self)
+        self._found: dict[str, tuple[HTTPConnectionPool, str]] = {}
+
+    def request(self, method: str, url: str, body: Any = None, fields: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        if fields is not None:
+            return super().request(method, url, body=body, fields=fields, **options)
+        base, mark, query = url.partition("?")
+        pool, path = self._found.get(base) or self._find(base)
+        options |= {"redirect": False, "assert_same_host": False}
+        return pool.urlopen(method, f"{path}{mark}{query}", body=body, **options)
+
+    def _find(self, base: str) -> tuple[HTTPConnectionPool, str]:
+        found = self._found[base] = (self.connection_from_url(base), parse_url(base).request_uri)
+        return found
+
+    def clear(self) -> None:
+        self._found.clear()
+        super().clear()
 
 
 def send_in_one_piece(pool: PoolManager) -> PoolManager:

@@ -54,7 +54,8 @@ class _Request(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.server.answers is not None:
             self.server.asked += 1
-            self._answer(self.server.answers, {}, b"<html>no healthy upstream</html>")
+            elsewhere = {"Location": f"http://127.0.0.1:{self.server.behind}/"}
+            self._answer(self.server.answers, elsewhere, b"<html>no healthy upstream</html>")
             return
         line = http.client.HTTPConnection("127.0.0.1", self.server.behind, timeout=30)
         line.request("POST", self.path, body, {"Authorization": self.headers["Authorization"]})
@@ -137,6 +138,16 @@ class TestNotThere:
         with sessions() as session, pytest.raises(sa_exc.DBAPIError):
             session.execute(sa.text("ALTER TABLE no_such_table DELETE WHERE 1"))
         assert gateway.asked == 1
+
+
+@pytest.mark.parametrize("status", [301, 307])
+def test_a_password_follows_no_redirect(sessions: SessionFactory, gateway: Gateway, status: int) -> None:
+    with sessions() as session:
+        assert session.scalar(FORTY_TWO) == 42
+    gateway.answers = status
+    with sessions() as session, pytest.raises(sa_exc.DBAPIError, match=str(status)):
+        session.execute(FORTY_TWO)
+    assert gateway.asked == 1
 
 
 def test_a_retry_reaches_the_server_that_is_back(
