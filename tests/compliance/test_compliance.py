@@ -66,6 +66,8 @@ def run(url: str, *arguments: str, seconds: float) -> dict[str, int]:
     return counts
 
 
+# HTTP shares its cursor with the embedded engine.
+@pytest.mark.parametrize("driver", ["chdb", "chnative", pytest.param("chhttp", marks=pytest.mark.slow)], indirect=True)
 def test_a_part(driver: str, suite_url: str) -> None:
     counts = run(suite_url, "-k", PART, seconds=250)
     assert not {"failed", "error"} & set(counts), counts

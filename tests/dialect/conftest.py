@@ -42,14 +42,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave two thirds of the contract on async engines to the slow tests; which ones is the same each time."""
+    """Leave most of the contract on async engines to the slow tests; which ones is the same each time."""
     # A connection that is left to the garbage collector goes back to a sync pool without a word; an async one warns,
     # in whatever test runs then.
     quiet = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     for item in items:
         if getattr(getattr(item, "module", None), "IN_LOOP", False):
             item.add_marker(quiet)
-            if zlib.crc32(item.nodeid.encode()) % 3:
+            if zlib.crc32(item.nodeid.encode()) % 6:
                 item.add_marker(pytest.mark.slow)
 
 

@@ -1,7 +1,7 @@
 """The contract on async engines: each test of this directory that works on the shared ``engine``, unchanged.
 
-A new module of contract tests joins by being there; :mod:`tests.dialect.conftest` runs them in the event loop, a third
-of them with the normal tests, the others with the slow ones.
+A new module of contract tests joins by being there; :mod:`tests.dialect.conftest` runs them in the event loop, one in
+six with the normal tests, the others with the slow ones.
 """
 
 from __future__ import annotations
