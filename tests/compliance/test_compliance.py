@@ -1,4 +1,4 @@
-"""SQLAlchemy's compliance suite for dialects, on each driver: a part of it with the other tests, all of it when slow.
+"""SQLAlchemy's compliance suite for dialects, on each driver: a part of it, on one, with the other tests, all of it when slow.
 
 The suite runs in a process of its own, which ends with one line of counts. The floors below are the counts of
 SQLAlchemy 2.0; a test that is skipped from now on, or no longer collected, is missed.
@@ -66,8 +66,10 @@ def run(url: str, *arguments: str, seconds: float) -> dict[str, int]:
     return counts
 
 
-# HTTP shares its cursor with the embedded engine.
-@pytest.mark.parametrize("driver", ["chdb", "chnative", pytest.param("chhttp", marks=pytest.mark.slow)], indirect=True)
+# What the part is about is the dialect, which the drivers share.
+@pytest.mark.parametrize(
+    "driver", [pytest.param(name, marks=() if name == "chdb" else pytest.mark.slow) for name in PASS], indirect=True
+)
 def test_a_part(driver: str, suite_url: str) -> None:
     counts = run(suite_url, "-k", PART, seconds=250)
     assert not {"failed", "error"} & set(counts), counts
