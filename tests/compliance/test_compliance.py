@@ -1,4 +1,4 @@
-"""SQLAlchemy's compliance suite for dialects, on each driver: a part of it, on one, with the other tests, all of it when slow.
+"""SQLAlchemy's compliance suite for dialects, on each driver when slow; with the other tests a part of it on one.
 
 The suite runs in a process of its own, which ends with one line of counts. The floors below are the counts of
 SQLAlchemy 2.0; a test that is skipped from now on, or no longer collected, is missed.
