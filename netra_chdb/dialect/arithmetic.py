@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from sqlalchemy import exc as sa_exc
@@ -121,7 +120,7 @@ class ArithmeticCompiler(compiler.SQLCompiler):
 
 def _integer(expression: Any) -> tuple[str, int]:
     """Return ``"U"`` where an integer has no sign, and how many bits it has."""
-    match = re.fullmatch(r"(u?)int(\d+)", types.unwrap(expression.type).__visit_name__)
+    match = types.INTEGER.match(types.unwrap(expression.type).__visit_name__)
     return (match[1].upper(), int(match[2])) if match else ("", 64)
 
 

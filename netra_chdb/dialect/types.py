@@ -15,8 +15,9 @@ import datetime as dt
 import enum
 import ipaddress
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from clickhouse_sqlalchemy import types as upstream
@@ -111,6 +112,9 @@ __all__ = [
     "unwrap",
     "upstream",
 ]
+
+#: What the visit name of an integer type says: no sign, and how many bits.
+INTEGER: Final = re.compile(r"^(u?)int(\d+)$")
 
 
 class _Text(upstream.String):

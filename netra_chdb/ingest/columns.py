@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from netra_chdb.dialect import types
 from netra_chdb.dialect.arrow_columns import arrow, is_arrow
-from netra_chdb.ingest.rules import COUNT, DATES_16, DATES_32, INTEGER, TIMES
+from netra_chdb.ingest.rules import COUNT, DATES_16, DATES_32, TIMES
 
 __all__ = ["Column", "ColumnRule", "column_rule", "constant", "packed", "values_of"]
 
@@ -212,7 +212,7 @@ def _date(low: dt.date, high: dt.date) -> ColumnRule:
 
 
 def _rule(type_: Any) -> ColumnRule | None:
-    match = INTEGER.match(type_.__visit_name__)
+    match = types.INTEGER.match(type_.__visit_name__)
     if match:
         return _integer(match[0]) if int(match[2]) <= 64 else None
     if isinstance(type_, types.JSONText | types.Array | types.Decimal | types.Float32):

@@ -133,11 +133,11 @@ class GroupCommit(Generic[T]):
         self._end(turn, error)
 
     def _gather(self) -> None:
-        full = threading.Lock()
-        full.acquire()
         with self._mutex:
             if len(self._waiting) >= self._expected:
                 return
+            full = threading.Lock()
+            full.acquire()
             self._full = full
         full.acquire(timeout=min(self._took / 2, _PATIENCE))
 

@@ -8,7 +8,6 @@ import enum
 import json
 import math
 import operator
-import re
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
@@ -17,12 +16,11 @@ import sqlalchemy as sa
 
 from netra_chdb.dialect import types
 
-__all__ = ["COUNT", "DATES_16", "DATES_32", "INTEGER", "TIMES", "Rule", "rule_for", "shown"]
+__all__ = ["COUNT", "DATES_16", "DATES_32", "TIMES", "Rule", "rule_for", "shown"]
 
 Rule: TypeAlias = Callable[[Any], Any]
 """Takes a value, returns it as the driver wants it; raises ValueError saying what the column accepts."""
 
-INTEGER: Final = re.compile(r"^(u?)int(\d+)$")
 # A DateTime64 column holds more, but a summary's day (Date) and a bucket of time (Unix seconds) do not: there a time
 # outside would silently become another one.
 TIMES: Final = (dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.datetime(2106, 2, 7, 6, 28, 15, tzinfo=dt.UTC))
@@ -205,7 +203,7 @@ def _never_null(rule: Rule) -> Rule:
 
 
 def _base_rule(type_: Any) -> Rule:
-    match = INTEGER.match(type_.__visit_name__)
+    match = types.INTEGER.match(type_.__visit_name__)
     if match:
         bits = int(match[2])
         if match[0] == "uint64":

@@ -311,8 +311,7 @@ class Startup:
         found = self._diagnosed(error)
         in_time = self._seconds is None or waited < self._seconds
         may_become_known = found.step is Step.NAME and waited < _NAME_GRACE
-        embedded = self._config.is_embedded
-        if in_time and not embedded and (found.passes or may_become_known):
+        if in_time and not self._config.is_embedded and (found.passes or may_become_known):
             return
         if isinstance(error, NetraError) or not isinstance(error, sa_exc.SQLAlchemyError | OSError):
             raise error
